@@ -1,0 +1,35 @@
+"""The tags that tie every resource of a bake to it, and the one rule that reads them.
+
+`images/ecs-node.pkr.hcl.j2` sets the same keys on what Packer makes; a test holds the two together.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+BAKE_ID: Final = "BakeId"
+OWNER: Final = "Owner"
+EXPIRES_AT: Final = "ExpiresAt"
+STATE: Final = "OvenproofState"
+"""On an image: `baked` until its proof, then `proven`. Only a proven image is without an expiry."""
+EXCLUDE_FROM_MANAGED_AGENT: Final = ("GuardDutyManaged", "false")
+
+
+def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """The shape of EC2, IAM and SSM: a list of Key and Value."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def as_mapping(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The inverse of `as_list`."""
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
+def format_time(moment: datetime) -> str:
+    """A moment as it stands in a tag: UTC, to the second, `2026-11-23T22:57:35Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """A moment read from a tag. Raises ValueError when the text is not one."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
