@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, TypedDict
 
 BAKE_ID: Final = "BakeId"
 OWNER: Final = "Owner"
@@ -15,12 +15,24 @@ STATE: Final = "OvenproofState"
 EXCLUDE_FROM_MANAGED_AGENT: Final = ("GuardDutyManaged", "false")
 
 
-def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+class Tag(TypedDict):
+    """A tag as EC2, IAM and SSM write it."""
+
+    Key: str
+    Value: str
+
+
+def as_list(tags: Mapping[str, str]) -> list[Tag]:
     """The shape of EC2, IAM and SSM: a list of Key and Value."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def as_mapping(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def specifications(kinds: Iterable[str], tags: Mapping[str, str]) -> list[Any]:
+    """EC2's `TagSpecifications`: the same tags for each kind of resource that one call creates."""
+    return [{"ResourceType": kind, "Tags": as_list(tags)} for kind in kinds]
+
+
+def as_mapping(tags: Iterable[Tag]) -> dict[str, str]:
     """The inverse of `as_list`."""
     return {tag["Key"]: tag["Value"] for tag in tags}
 
