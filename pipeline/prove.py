@@ -23,13 +23,13 @@ from pipeline.clock import Clock
 from pipeline.commands import run_on_instance, wait_until_managed
 from pipeline.coverage import Coverage, runtime_monitoring_detector, wait_until_healthy
 from pipeline.errors import CloudError, ProofError
+from pipeline.sweep import PROOF_NAME, delete_cluster, delete_instance_profile, delete_role
 from pipeline.wait import poll
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import WaiterConfigTypeDef
 
 POLICY = Path(__file__).with_name("policies") / "proof-instance.yaml"
-NAME = "ovenproof-proof"
 REPORT = "/run/ovenproof-proof.json"
 
 
@@ -149,7 +149,7 @@ def prove(
 
 def _tags(request: ProofRequest) -> dict[str, str]:
     return {
-        "Name": NAME,
+        "Name": PROOF_NAME,
         tags.BAKE_ID: request.bake_id,
         tags.OWNER: request.owner,
         tags.EXPIRES_AT: tags.format_time(request.expires_at),
@@ -157,7 +157,7 @@ def _tags(request: ProofRequest) -> dict[str, str]:
 
 
 def _name(request: ProofRequest) -> str:
-    return f"{NAME}-{request.bake_id}"[:63]
+    return f"{PROOF_NAME}-{request.bake_id}"[:63]
 
 
 @contextmanager
@@ -171,10 +171,7 @@ def _cluster(session: boto3.Session, request: ProofRequest) -> Iterator[str]:
     try:
         yield arn
     finally:
-        for page in ecs.get_paginator("list_container_instances").paginate(cluster=arn):
-            for member in page["containerInstanceArns"]:
-                ecs.deregister_container_instance(cluster=arn, containerInstance=member, force=True)
-        ecs.delete_cluster(cluster=arn)
+        delete_cluster(session, arn)
 
 
 @contextmanager
@@ -191,13 +188,11 @@ def _instance_profile(session: boto3.Session, request: ProofRequest, cluster_arn
     policy = yaml.safe_load(POLICY.read_text(encoding="utf-8").replace("<cluster-arn>", cluster_arn))
     with ExitStack() as undo:
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust), Tags=pairs)
-        undo.callback(iam.delete_role, RoleName=name)
-        iam.put_role_policy(RoleName=name, PolicyName=NAME, PolicyDocument=json.dumps(policy))
-        undo.callback(iam.delete_role_policy, RoleName=name, PolicyName=NAME)
+        undo.callback(delete_role, session, name)
+        iam.put_role_policy(RoleName=name, PolicyName=PROOF_NAME, PolicyDocument=json.dumps(policy))
         iam.create_instance_profile(InstanceProfileName=name, Tags=pairs)
-        undo.callback(iam.delete_instance_profile, InstanceProfileName=name)
+        undo.callback(delete_instance_profile, session, name)
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-        undo.callback(iam.remove_role_from_instance_profile, InstanceProfileName=name, RoleName=name)
         yield name
 
 
