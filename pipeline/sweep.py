@@ -171,8 +171,8 @@ def _iam_resources(session: boto3.Session) -> Iterator[Resource]:
     for profile in iam.get_paginator("list_instance_profiles").paginate().search("InstanceProfiles[]"):
         name = profile["InstanceProfileName"]
         if name.startswith(_IAM_PREFIXES):
-            answer = iam.list_instance_profile_tags(InstanceProfileName=name)
-            yield Resource(kind="instance profile", id=name, tags=tags.as_mapping(answer["Tags"]))
+            whole = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+            yield Resource(kind="instance profile", id=name, tags=tags.as_mapping(whole.get("Tags", [])))
     for role in iam.get_paginator("list_roles").paginate().search("Roles[]"):
         name = role["RoleName"]
         if name.startswith(_IAM_PREFIXES):
