@@ -162,7 +162,7 @@ def _ec2_resources(session: boto3.Session) -> Iterator[Resource]:
             if kind.stands(one):
                 yield Resource(kind=kind.kind, id=one[kind.id], tags=tags.as_mapping(one["Tags"]))
     for key in ec2.describe_key_pairs(Filters=[{"Name": "tag-key", "Values": [tags.BAKE_ID]}])["KeyPairs"]:
-        yield Resource(kind="key pair", id=key["KeyPairId"], tags=tags.as_mapping(key["Tags"]))
+        yield Resource(kind="key pair", id=key["KeyName"], tags=tags.as_mapping(key["Tags"]))
 
 
 def _iam_resources(session: boto3.Session) -> Iterator[Resource]:
@@ -224,7 +224,7 @@ def _remove_one(session: boto3.Session, resource: Resource) -> None:
         case "security group":
             ec2.delete_security_group(GroupId=resource.id)
         case "key pair":
-            ec2.delete_key_pair(KeyPairId=resource.id)
+            ec2.delete_key_pair(KeyName=resource.id)
         case "instance profile":
             delete_instance_profile(session, resource.id)
         case "role":
