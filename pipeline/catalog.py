@@ -3,6 +3,7 @@
 In: the file. Out: a `Catalog`, and from it a `VariantSelection`, the one thing a bake is asked to make.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,16 @@ Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 FlavourName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+
+def _narrow(text: str) -> str:
+    network = ipaddress.ip_network(text)  # its ValueError says what is wrong with the text
+    if network.prefixlen < 8:
+        raise ValueError(f"found {text}, which is half the internet or more; /8 or narrower is wanted")
+    return text
+
+
+Cidr = Annotated[str, AfterValidator(_narrow)]
 Positive = Annotated[int, Field(gt=0)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
@@ -115,9 +126,16 @@ class Target(StrictModel):
     ssh_interface: Literal["public_ip", "private_ip", "session_manager"]
     ssh_port: Annotated[int, Field(gt=0, lt=65536)]
     ssh_timeout_minutes: Positive
+    ssh_source_cidrs: tuple[Cidr, ...]
     associate_public_ip: bool
-    skip_cloud_checks: bool
+    subnet_tags: Mapping[NonEmpty, NonEmpty]
     polling: Polling
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        if self.ssh_interface == "session_manager" and self.ssh_source_cidrs:
+            raise ValueError("ssh_source_cidrs must be empty with session_manager, which needs no inbound rule")
+        return self
 
 
 class Sharing(StrictModel):

@@ -21,6 +21,7 @@ from pipeline import paths
 from pipeline.errors import CatalogError
 
 Step = str | int
+QUOTES = "a text is wanted: put it in quotes"
 Place = tuple[int, int]  # line and column, both from 1
 
 
@@ -56,7 +57,6 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         keys: dict[tuple[Step, ...], Place] = {}
         if root is not None:
             _collect(root, (), places, keys)
-        # Pydantic names a dictionary's faulty key by one more step, "[key]"; the key itself is where to look.
         faults = [_fault(details, model, places, keys) for details in error.errors(include_url=False)]
         faults.sort(key=lambda fault: fault[0])
         count = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
@@ -98,7 +98,7 @@ def _fault(
     """Where one complaint belongs, and the sentence for it."""
     path: tuple[Step, ...] = details["loc"]
     kind, found, context = details["type"], details["input"], details.get("ctx", {})
-    on_key = bool(path) and path[-1] == "[key]"
+    on_key = bool(path) and path[-1] == "[key]"  # how pydantic says that a mapping's key is the fault, not its value
     if on_key:
         path = path[:-1]
     last = str(path[-1]) if path else ""
@@ -106,12 +106,16 @@ def _fault(
         text = f"unknown key {last!r}; {_choices(last, _keys_of(model, path[:-1]))}"
     elif kind == "missing":
         text = f"the key {last!r} is missing"
+    elif kind == "literal_error" and isinstance(found, int | float):
+        text = f"found the number {found!r}; {QUOTES}; allowed: {', '.join(_options(model, path, on_key))}"
     elif kind == "literal_error":
-        text = f"found {found!r}; {_choices(str(found), _options(_type_at(model, path), key=on_key))}"
+        text = f"found {found!r}; {_choices(str(found), _options(model, path, on_key))}"
     elif kind == "value_error":
         text = str(context["error"])
     elif kind == "string_type" and isinstance(found, int | float):
-        text = f"found the number {found!r}, a text is wanted: put it in quotes"
+        text = f"found the number {found!r}; {QUOTES}"
+    elif kind == "tuple_type":
+        text = f"found {_short(found)}; a list is wanted"
     else:
         text = f"found {_short(found)}; {details['msg'][0].lower()}{details['msg'][1:]}"
     where = path[:-1] if kind == "missing" else path
@@ -162,6 +166,8 @@ def _keys_of(model: type[BaseModel], path: Sequence[Step]) -> list[str]:
     return sorted(_bare(_type_at(model, path)).model_fields)
 
 
-def _options(annotation: Any, *, key: bool) -> list[str]:
-    bare = _bare(annotation)
-    return [str(option) for option in typing.get_args(_bare(typing.get_args(bare)[0]) if key else bare)]
+def _options(model: type[BaseModel], path: Sequence[Step], on_key: bool) -> list[str]:
+    if on_key:
+        keys, _ = typing.get_args(_bare(_type_at(model, path[:-1])))
+        return [str(option) for option in typing.get_args(_bare(keys))]
+    return [str(option) for option in typing.get_args(_bare(_type_at(model, path)))]
