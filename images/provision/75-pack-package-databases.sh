@@ -8,13 +8,14 @@ stage=/var/tmp/ovenproof
 
 cd /
 databases=()
-for path in etc/os-release usr/lib/os-release var/lib/rpm usr/lib/sysimage/rpm var/lib/dpkg/status; do
+for path in var/lib/rpm usr/lib/sysimage/rpm var/lib/dpkg/status; do
   if [[ -e $path ]]; then
     databases+=("$path")
   fi
 done
-[[ ${#databases[@]} -gt 1 ]] || { echo "expected an RPM or a dpkg database, found none" >&2; exit 1; }
+[[ ${#databases[@]} -gt 0 ]] || { echo "expected an RPM or a dpkg database, found none" >&2; exit 1; }
 
-# Locks and shared memory of the databases are no part of their content.
-tar --create --gzip --file "$stage/package-databases.tar.gz" --exclude '.rpm.lock' --exclude '__db.*' "${databases[@]}"
+# /etc/os-release is a link to the other one. Locks and shared memory of the databases are no part of their content.
+tar --create --gzip --file "$stage/package-databases.tar.gz" --exclude '.rpm.lock' --exclude '__db.*' \
+  etc/os-release usr/lib/os-release "${databases[@]}"
 chmod 0644 "$stage/package-databases.tar.gz"
