@@ -9,7 +9,7 @@ export LC_ALL=C
 STATE=${OVENPROOF_STATE:-/var/tmp/ovenproof}
 NAME=amazon-guardduty-agent
 UNIT=amazon-guardduty-agent.service
-GENERATOR=/usr/lib/systemd/system-generators/ovenproof-agent-limits
+GENERATOR=/lib/systemd/system-generators/ovenproof-agent-limits # /lib: Debian 11 keeps it apart from /usr/lib
 LEAST_MEMLOCK=$((32 * 1024 * 1024)) # where the kernel is 5.10 or older: GuardDuty user guide, prerequisites
 
 fail() { printf 'ovenproof-error: %s: %s\n' "$1" "$2" >&2; exit 1; }
