@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache import Cache, digest_tree
+from pipeline.paths import CHECKOUT
 
 
 def put(text: str, file: Path, mode: int = 0o644) -> Path:
@@ -86,7 +87,7 @@ def make(part):
     os.kill(os.getpid(), signal.SIGKILL)
 Cache(Path(sys.argv[1])).entry("thing", {}, make)
 """
-    subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path)], cwd=CHECKOUT, check=False)
     assert [path.name for path in tmp_path.glob(".thing-*.part/*")] == ["half"]
 
     entry = Cache(tmp_path).entry("thing", {}, make_whole)

@@ -8,16 +8,15 @@ import subprocess
 import sys
 import threading
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from pipeline.errors import Interrupted
+from pipeline.paths import CHECKOUT
 from pipeline.progress import Phase, Progress, duration
 
 SHOW_CURSOR = "\x1b[?25h"
 HIDE_CURSOR = "\x1b[?25l"
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 class Watch:
@@ -167,6 +166,7 @@ def test_an_error_gives_the_cursor_back(error: type[BaseException], watch: Watch
 def test_ctrl_c_on_a_real_terminal_leaves_it_sane() -> None:
     program = """
 import threading
+from pipeline.paths import CHECKOUT
 from pipeline.progress import Progress
 with Progress().phase("wait for ever"):
     threading.Event().wait()

@@ -1,0 +1,18 @@
+"""`./run test`: in, what to leave out; out, pytest's exit code after it has printed its own report."""
+
+import os
+
+import pytest
+
+from pipeline.paths import CHECKOUT
+
+
+def run_tests(*, fast: bool, only: str = "") -> int:
+    """Run the tests of the checkout and return pytest's exit code, 0 when all is well.
+
+    `fast` leaves out those marked slow and uses every core. The whole run is serial: its guests and builds want the
+    cores for themselves. `only` is pytest's -k. In this process, so that a Ctrl-C lets the tests clean up.
+    """
+    os.chdir(CHECKOUT)
+    args = ["-m", "not slow", "-n", "auto"] if fast else ["-p", "no:xdist"]
+    return int(pytest.main([*args, *(["-k", only] if only else [])]))
