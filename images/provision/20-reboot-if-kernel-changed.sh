@@ -1,6 +1,7 @@
 #!/bin/bash
 # Restart the builder when it does not yet run the newest kernel it has: an image is baked on what it will boot.
-# The restart is detached and starts two seconds later, so that this script's success reaches Packer through any tunnel.
+# The restart is detached, so that it does not hang on this session. This script then waits for its own end: were it to
+# return at once, Packer would start the next script on the boot that is going down.
 set -euo pipefail
 export LC_ALL=C
 
@@ -17,4 +18,11 @@ fi
 cp /proc/sys/kernel/random/boot_id "$STATE/boot-id-before-reboot"
 sync
 echo "rebooting: the builder runs $running, the newest kernel it has is $newest"
+# The shutdown ends this script by SIGTERM, the connection a moment later; three seconds let the connection go first.
+trap 'sleep 3; exit 0' TERM HUP PIPE
 systemd-run --unit=ovenproof-reboot /bin/sh -c 'sleep 2; exec systemctl reboot' >/dev/null
+for ((second = 0; second < 180; second++)); do
+    sleep 1
+done
+printf 'ovenproof-error: not-rebooted: the builder was told to reboot and did not begin to within 180 s\n' >&2
+exit 1
