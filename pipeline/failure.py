@@ -17,7 +17,7 @@ from pipeline.yaml_file import StrictModel, load_yaml
 
 CAUSES: Final = Path(__file__).with_name("failure_causes.yaml")
 _CODE = re.compile(r"ovenproof-error: ([a-z0-9-]+): (.*)")
-SHOWN_LINES: Final = 12
+SHOWN_LINES: Final = 20
 
 
 class KnownCause(StrictModel):
@@ -112,6 +112,7 @@ def _texts(text: str) -> list[str]:
 
 
 def _without_repetition(failed: Failed) -> list[str]:
-    """The last lines, without the one that only repeats Packer's reason."""
+    """The last lines, without the one that only repeats Packer's reason; what our script said is never cut off."""
     reason = set(failed.reason.splitlines())
-    return [line for line in failed.last_lines if line not in reason][-SHOWN_LINES:]
+    lines = [line for line in failed.last_lines if line not in reason]
+    return [line for line in lines[:-SHOWN_LINES] if _CODE.search(line)] + lines[-SHOWN_LINES:]

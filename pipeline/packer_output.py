@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.clock import Clock
 from pipeline.errors import BakeError
 
-LAST_LINES: Final = 20
+LAST_LINES: Final = 60
 """Lines of output kept per phase; the log file has all of them."""
 
 Kind = Literal["phase", "provisioner"]

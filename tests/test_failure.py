@@ -111,6 +111,13 @@ def test_a_code_without_an_entry_still_tells_its_text() -> None:
     assert found.remedy == "read what 30-install-agent.sh printed"
 
 
+def test_a_long_list_of_failed_checks_keeps_its_headline() -> None:
+    headline = "ovenproof-error: checks-failed: 30 of the image's checks failed: cron-modes, ..."
+    found = bake_error(failed(headline, *(f"check {number}" for number in range(1, 31))), LOG).found.splitlines()
+    assert found[2:4] == [f"  {headline}", "  check 11"]
+    assert found[-1] == "  check 30"
+
+
 def test_every_code_of_the_scripts_has_a_cause() -> None:
     printed = {
         code
