@@ -38,7 +38,7 @@ GUEST_ARCHITECTURES: Final[tuple[Architecture, ...]] = ("x86_64", "arm64")
 GO_SETTINGS_KEPT: Final = ("GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOAUTH", "GODEBUG")
 """How modules are fetched is the user's business; how they are built is ours."""
 
-BUILD_BYTES: Final = 5_000_000_000
+BUILD_BYTES: Final = 6_000_000_000
 TOOLCHAIN_BYTES: Final = 500_000_000
 FIRST_BUILD_SECONDS: Final = 300.0
 TOOLCHAIN_SECONDS: Final = 25.0
