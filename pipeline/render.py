@@ -16,13 +16,14 @@ from pipeline import paths, tags
 from pipeline.base import Base
 from pipeline.catalog import Architecture, Catalog, Policies, Target, TargetName, VariantSelection
 from pipeline.errors import CatalogError
+from pipeline.tools import MODULES, pinned_versions
 
 TEMPLATE: Final = paths.IMAGES / "ecs-node.pkr.hcl.j2"
 
 REBOOTS: Final = "20-reboot-if-kernel-changed"
 """The one script during which the connection may break."""
 
-FACTS_AFTER: Final = "75-pack-package-databases"
+FACTS_AFTER: Final = "70-collect-facts"
 """The script after which facts and package databases are fetched: the next ones clean up."""
 
 
@@ -49,8 +50,11 @@ class TemplateContext:
     kms_key_id: str | None
     agent_version: str
     target: Target
+    subnet_filters: Mapping[str, str]
     scripts: tuple[Script, ...]
     facts_after: str
+    packer_version: str
+    plugin_version: str
 
 
 def template_context(
@@ -67,7 +71,7 @@ def template_context(
             where=str(provision),
             remedy="restore the file; the template does something of its own around it",
         )
-    variant, flavour = selection.variant, selection.flavour
+    variant, flavour, versions = selection.variant, selection.flavour, pinned_versions(MODULES / "go.mod")
     return TemplateContext(
         variant=selection.id,
         slug=selection.slug,
@@ -80,8 +84,11 @@ def template_context(
         kms_key_id=catalog.encryption.kms_key_id,
         agent_version=catalog.agent.version,
         target=catalog.targets[target],
+        subnet_filters={f"tag:{key}": value for key, value in sorted(catalog.targets[target].subnet_tags.items())},
         scripts=tuple(Script(name=name, reboots=name == REBOOTS) for name in names),
         facts_after=FACTS_AFTER,
+        packer_version=versions["packer"],
+        plugin_version=versions["packer-plugin-amazon"],
     )
 
 
@@ -144,6 +151,8 @@ def hcl_literal(value: Any) -> str:
         return f'"{"".join(map(_escaped, value)).replace("${", "$${").replace("%{", "%%{")}"'
     if isinstance(value, tuple):
         return f"[{', '.join(map(hcl_literal, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{hcl_literal(key)} = {hcl_literal(item)}' for key, item in value.items())} }}"
     raise TypeError(f"HCL has no literal for {type(value).__name__}")
 
 
@@ -152,14 +161,6 @@ def _escaped(character: str) -> str:
     if character in named:
         return named[character]
     return character if character.isprintable() else f"\\U{ord(character):08x}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentSource:
-    """Where the agent's package comes from: `url` stands before `/<version>/`, `fingerprint` is the signing key's."""
-
-    url: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,8 @@ def packer_variables(
     selection: VariantSelection,
     policies: Policies,
     base: Base,
-    agent: AgentSource,
+    agent_url: str,
+    agent_fingerprint: str,
     signing: Signing,
     bake_id: str,
     owner: str,
@@ -189,7 +191,11 @@ def packer_variables(
     work_dir: Path,
     images: Path = paths.IMAGES,
 ) -> Mapping[str, str]:
-    """The variables of one bake, ready to be written as JSON for `packer build -var-file=`."""
+    """The variables of one bake, ready to be written as JSON for `packer build -var-file=`.
+
+    `agent_url` stands before `/<version>/` in the address of the agent's package; `agent_fingerprint` is the only key
+    whose signature of it counts. `stage_dir` is called `ovenproof`, because that is what it becomes in the guest.
+    """
     return {
         "region": base.region,
         "bake_id": bake_id,
@@ -199,8 +205,8 @@ def packer_variables(
         "image_name": image_name(selection, bake_id),
         "base_id": base.id,
         "base_name": base.name,
-        "agent_url": agent.url,
-        "agent_fingerprint": agent.fingerprint,
+        "agent_url": agent_url,
+        "agent_fingerprint": agent_fingerprint,
         "images_dir": str(images),
         "stage_dir": str(stage_dir),
         "work_dir": str(work_dir),
