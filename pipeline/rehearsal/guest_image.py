@@ -6,7 +6,6 @@ GuardDuty agent, so that a bake has its work to do. Building needs neither root 
 """
 
 import os
-import shutil
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +82,8 @@ def ensure_base_guest(line: Line, cache: Cache, progress: Progress) -> BaseGuest
                     "ROOTFS": str(files / "rootfs"),
                     "RPMS": str(packages / "install"),
                     "KNOWN_RPMS": str(packages / "known"),
+                    "RPM_KEY": str(packages / "repository.asc"),
+                    "LINE": line,
                     "HOSTS": hosts,
                     "STANDS_FOR": stands_for,
                     "IMAGE": str(raw),
@@ -183,12 +184,3 @@ def core_in_gap(core: bytes) -> bytes:
         )
     return core
 
-
-def free_space_needed() -> int:
-    """Bytes that making one base guest takes while it is made."""
-    return 3 * 1024**3
-
-
-def tools_present() -> bool:
-    """Whether the programs of `guest_root.APT_PACKAGES` that this module runs are here."""
-    return all(shutil.which(name) for name in ("mmdebstrap", "grub-mkimage", "qemu-img", "mkfs.ext4"))

@@ -107,16 +107,16 @@ def ensure_guest_root(line: Line, cache: Cache, progress: Progress) -> Path:
     guest = GUESTS[line]
     hooks = STANDINS / "guest" / "root-hooks"
     inputs = {
-        "suite": guest.suite,
-        "packages": " ".join((KERNEL, *PACKAGES)),
-        "left out": " ".join((*NOT_UNPACKED, *UNPACKED_STILL)),
+        "command": " ".join(mmdebstrap_argv(guest, Path("hooks"), None, Path("root.tar"))),
+        "sources": sources_list(guest.suite),
         "hooks": digest_tree([hooks]),
     }
 
     def make(folder: Path) -> None:
         with progress.phase(f"{guest.debian} for the {line} guest", EXPECTED_SECONDS):
+            argv = mmdebstrap_argv(guest, hooks, downloads_of(guest, cache), folder / "root.tar")
             run(
-                mmdebstrap_argv(guest, hooks, downloads_of(guest, cache), folder / "root.tar"),
+                [*argv[:1], *_proxies(), *argv[1:]],
                 env=dict(os.environ) | _temporary_folder(folder),
                 stdin=sources_list(guest.suite),
                 remedy="see the lines above; downloads so far are kept, so starting again goes on from here",
@@ -142,7 +142,8 @@ def mmdebstrap_argv(guest: Guest, hooks: Path, downloads: Path | None, tar: Path
     argv += [f"--include={','.join((f'{KERNEL}/{guest.suite}', *PACKAGES))}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in NOT_UNPACKED]
     argv += [f"--dpkgopt=path-include={pattern}" for pattern in UNPACKED_STILL]
-    argv += ['--aptopt=Acquire::Languages "none"', *_proxies()]
+    argv += ['--aptopt=Acquire::Languages "none"']
+    argv += [f'--setup-hook={hooks}/merge-usr.sh "$1"']
     if downloads:
         argv += [f"--setup-hook=BIND={downloads} {hooks}/keep-downloads.sh \"$1\""]
     argv += [f"--essential-hook={hooks}/small-ramdisk.sh \"$1\""]

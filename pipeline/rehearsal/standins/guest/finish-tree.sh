@@ -4,12 +4,15 @@
 #   ROOTFS     folder laid over it, same paths
 #   RPMS       folder of packages to install, whose files a guest then really has
 #   KNOWN_RPMS folder of packages to make known only: their files are the root's own
+#   RPM_KEY    public key of the update repository
+#   LINE       name of the repository's folder
 #   HOSTS      text that is added to /etc/hosts
 #   STANDS_FOR the line of text that says what this is
 #   TREE       empty folder to work in
 #   IMAGE      file of the disk, holding the file system from OFFSET on; SIZE_KIB is the file system's
 set -euo pipefail
-: "${TAR:?}" "${ROOTFS:?}" "${RPMS:?}" "${KNOWN_RPMS:?}" "${HOSTS:?}" "${STANDS_FOR:?}" "${TREE:?}" "${IMAGE:?}" "${OFFSET:?}" "${SIZE_KIB:?}"
+: "${TAR:?}" "${ROOTFS:?}" "${RPMS:?}" "${KNOWN_RPMS:?}" "${RPM_KEY:?}" "${LINE:?}"
+: "${HOSTS:?}" "${STANDS_FOR:?}" "${TREE:?}" "${IMAGE:?}" "${OFFSET:?}" "${SIZE_KIB:?}"
 
 # The kernel makes the device nodes anew at each boot, and an ordinary user cannot unpack them.
 tar --extract --file "$TAR" --directory "$TREE" --numeric-owner --exclude './dev/*' --exclude ./update-kernel
@@ -21,10 +24,21 @@ printf '%s\n' "$STANDS_FOR" > "$TREE/etc/system-release"
 printf '%s\nKernel \\r on an \\m (\\l)\n\n' "$STANDS_FOR" > "$TREE/etc/issue"
 ln --symbolic --force dnf "$TREE/usr/bin/yum"
 
+install -D -m 0644 "$RPM_KEY" "$TREE/etc/pki/rpm-gpg/RPM-GPG-KEY-ovenproof-standin"
+install -d -m 0755 "$TREE/etc/yum.repos.d"
+cat > "$TREE/etc/yum.repos.d/ovenproof-standin.repo" <<REPO
+[ovenproof-standin]
+name=Ovenproof stand-in for Amazon's repositories
+baseurl=http://169.254.0.10/repo/$LINE/
+gpgcheck=1
+gpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-ovenproof-standin
+REPO
+
 mkdir "$TREE/var/tmp/rpms" "$TREE/var/tmp/known"
 cp "$KNOWN_RPMS"/*.rpm "$TREE/var/tmp/known/"
 cp "$RPMS"/*.rpm "$TREE/var/tmp/rpms/"
 in_tree() { chroot "$TREE" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+in_tree rpm --import /etc/pki/rpm-gpg/RPM-GPG-KEY-ovenproof-standin
 in_tree bash -c 'rpm --install --justdb --nosignature /var/tmp/known/*.rpm'
 in_tree bash -c 'rpm --install --nosignature /var/tmp/rpms/*.rpm'
 in_tree newest-kernel

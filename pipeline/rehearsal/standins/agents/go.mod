@@ -1,0 +1,3 @@
+module ovenproof.invalid/standins
+
+go 1.24
