@@ -131,7 +131,7 @@ systemctl daemon-reload
 systemctl enable ovenproof-container-imds.service
 
 # -- in force now, so that the checks see what a boot will bring -----------------------------------------------------
-sysctl --quiet --system >"$STATE/sysctl.log" 2>&1 || fail sysctl "sysctl --system failed: $(tail -n 3 "$STATE/sysctl.log")"
+sysctl --quiet --load=/etc/sysctl.d/90-ovenproof.conf || fail sysctl "the kernel does not take a setting of 90-ovenproof.conf"
 if systemctl --quiet is-active docker.service; then
     systemctl restart ovenproof-container-imds.service
 fi

@@ -32,7 +32,7 @@ if ((${#left[@]})); then
     exit 1
 fi
 [[ -f $ROOT/etc/machine-id ]] || fail machine-id-missing "/etc/machine-id has to be there and empty, so that systemd fills it at first boot"
-for unit in amazon-guardduty-agent.service ecs.service docker.service; do
+for unit in amazon-guardduty-agent.service ecs.service; do
     state=$(systemctl is-enabled "$unit") || true # a disabled unit is told by its name, in the line below
     [[ $state == enabled ]] || fail unit-not-enabled "$unit is '$state' in the finished image, expected 'enabled'"
 done
