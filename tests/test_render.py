@@ -228,6 +228,13 @@ def test_a_script_the_template_counts_on_is_gone(tmp_path: Path) -> None:
     )
 
 
+def test_the_dead_man_timer_leaves_packer_one_thing_to_fill_in() -> None:
+    boothook = (paths.IMAGES / "dead-man.boothook.tpl").read_text(encoding="utf-8")
+
+    assert boothook.startswith("#cloud-boothook\n#!/bin/sh\n")
+    assert re.findall(r"[$%]{[^}]*}", boothook) == ["${minutes}"]
+
+
 BASE = Base(
     id="ami-06524d4ef4a884456",
     name="amzn2-ami-ecs-kernel-5.10-hvm-2.0.20260924-x86_64-ebs",
