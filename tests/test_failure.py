@@ -122,7 +122,7 @@ def test_every_code_of_the_scripts_has_a_cause() -> None:
     printed = {
         code
         for script in sorted((paths.IMAGES / "provision").glob("*.sh"))
-        for code in re.findall(r"\bfail ([a-z]+(?:-[a-z]+)*) ", script.read_text())
+        for code in re.findall(r"(?:\bfail |ovenproof-error: )([a-z]+(?:-[a-z]+)*)[ :]", script.read_text())
     }
     assert printed - set(known_causes().codes) == set()
 
