@@ -179,6 +179,17 @@ class Encryption(StrictModel):
         return None if self.kms_key == "account-default" else self.kms_key
 
 
+class Provenance(StrictModel):
+    """Who signs the evidence: `own-key`, or the address of a KMS key as Packer writes it."""
+
+    signer: Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^(own-key|awskms:///arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:(key|alias)/[A-Za-z0-9/_-]+)$"
+        ),
+    ]
+
+
 class Waiver(StrictModel):
     """Leave to break one policy for one variant, up to and including a day."""
 
@@ -230,6 +241,7 @@ class Catalog(StrictModel):
     targets: Mapping[TargetName, Target]
     sharing: Sharing
     encryption: Encryption
+    provenance: Provenance
     policies: Policies
 
     @model_validator(mode="after")

@@ -22,8 +22,8 @@ class Tag(TypedDict):
     Value: str
 
 
-def as_list(tags: Mapping[str, str]) -> list[Tag]:
-    """The shape of EC2, IAM and SSM: a list of Key and Value."""
+def as_list(tags: Mapping[str, str]) -> list[Any]:
+    """The shape of EC2, IAM and SSM: a list of Key and Value (botocore's stubs have a type for each service)."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 

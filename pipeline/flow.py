@@ -1,0 +1,429 @@
+"""The line of stages behind the commands: plan, render, bake, prove, record. No stage is written here.
+
+In: what the user asked for. Out: the text that answers. Each function reads as the order of things; what a stage
+does stands in the module of its name.
+"""
+
+import getpass
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipeline import paths, tags
+from pipeline import sweep as sweeping
+from pipeline.bake import Workplace, bake, stage, write_inputs
+from pipeline.base import Base, base_age_verdict, resolve_base
+from pipeline.cache import Cache
+from pipeline.catalog import Catalog, VariantSelection, load_catalog
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import OvenproofError, ProofError, UsageError
+from pipeline.hardening import load_hardening
+from pipeline.packer_output import Baked, Timing
+from pipeline.plan import (
+    BakeInputs,
+    Decision,
+    Lock,
+    PlanRow,
+    collect_inputs,
+    decide,
+    digest_files,
+    end_of_support_warning,
+    lock_path,
+    plan_text,
+    read_lock,
+    write_lock,
+)
+from pipeline.progress import Progress, duration
+from pipeline.prove import ProofRequest, prove
+from pipeline.record import (
+    Record,
+    expected_seconds,
+    find_record,
+    latest_record,
+    make_record,
+    read_evidence,
+    read_facts,
+    who_bakes,
+    write_record,
+)
+from pipeline.render import packer_variables, render, template_context
+from pipeline.signals import as_interrupted
+from pipeline.target import AwsTarget, Target
+from pipeline.tools import MODULES, Tools, ensure_tools, pinned_versions
+
+PROOF_PHASE = "proof"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A selection with everything that is known before anything is made."""
+
+    catalog: Catalog
+    selection: VariantSelection
+    target: Target
+    base: Base
+    base_waiver: str
+    inputs: BakeInputs
+    lock: Lock | None
+    decision: Decision
+    warnings: tuple[str, ...]
+
+
+def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool) -> str:
+    """Bake, prove and record one variant unless nothing changed since its last proven bake; say what came of it.
+
+    Raises the errors of every stage, and ProofError when the image did not prove itself. Whatever ends it early,
+    nothing of the bake stays behind except its folder with the log.
+    """
+    clock, progress = SystemClock(), Progress()
+    with as_interrupted():
+        catalog = load_catalog()
+        selection = catalog.select(variant, flavour)
+        today = clock.now().date()
+        cache = Cache(paths.cache_root(), progress.say)
+        target = open_target(on, catalog, selection, region, cache=cache, progress=progress)
+        planned = plan_one(catalog, selection, target, today=today, force=force)
+        for warning in planned.warnings:
+            progress.say(f"warning: {warning}")
+        if not planned.decision.bake and planned.lock:
+            images = ", ".join(f"{image} ({where})" for where, image in planned.lock.images.items())
+            return (
+                f"nothing to do: no input changed since {selection.id} was proven\n"
+                f"  image:  {images}\n"
+                f"  record: {target.records / planned.lock.record}\n"
+                "  `--force` bakes all the same"
+            )
+        for reason in planned.decision.reasons:
+            progress.say(f"baking {selection.id} because: {reason}")
+        for stand_in in target.stand_ins:
+            progress.say(f"stand-in for the {stand_in.part}: {stand_in.played_by}")
+        tools = ensure_tools(cache, progress)
+        record, folder = bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
+        path = write_record(record, folder)
+        if not record.proven:
+            raise ProofError(
+                f"the image of {selection.id} did not prove itself and was removed",
+                expected="no failure on a new instance launched from it",
+                found="\n".join(record.proof.failures),
+                where=str(folder / "record.md"),
+                remedy="mend what the failures name, then bake again",
+            )
+        write_lock(
+            lock_path(target.locks, selection),
+            Lock(
+                bake_id=record.bake_id,
+                proven_at=record.ended_at,
+                images=record.images,
+                record=str(path.relative_to(target.records)),
+                inputs=record.inputs,
+            ),
+        )
+    return _summary(record, folder)
+
+
+def open_target(
+    on: str, catalog: Catalog, selection: VariantSelection, region: str, *, cache: Cache, progress: Progress
+) -> Target:
+    """The target of that name, ready to bake `selection`. Raises UsageError for a name that is none."""
+    region = region or catalog.default_region
+    match on:
+        case "aws":
+            return AwsTarget(catalog, region)
+        case "local":
+            from pipeline.rehearsal.target import open_local_target
+
+            return open_local_target(catalog, selection, region, cache=cache, progress=progress)
+    raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")
+
+
+def plan_one(
+    catalog: Catalog, selection: VariantSelection, target: Target, *, today: date, force: bool = False
+) -> Planned:
+    """Resolve the base, name the inputs, compare them with the lock. Raises PolicyRefusal, CatalogError, CloudError."""
+    catalog.check_waivers(today)
+    base = resolve_base(target.session, selection.flavour, target.region)
+    age = base_age_verdict(base, selection, catalog.policies, today)
+    agent = target.agent_source()
+    inputs = collect_inputs(
+        catalog=catalog,
+        selection=selection,
+        target=target.name,
+        region=target.region,
+        base=base,
+        agent_url=agent.url,
+        agent_fingerprint=agent.fingerprint,
+        context=template_context(catalog, selection, target.name),
+        tools=pinned_versions(MODULES / "go.mod"),
+        files=digest_files(),
+        stand_ins={stand_in.part: stand_in.digest for stand_in in target.stand_ins if stand_in.digest},
+    )
+    lock = read_lock(lock_path(target.locks, selection))
+    exists = lock is not None and all(_image_exists(target.session, image) for image in lock.images.values())
+    waiver = age.waiver
+    warnings = [end_of_support_warning(selection, today)]
+    if waiver:
+        warnings.append(f"the base is {age.days} days old, allowed until {waiver.until}: {waiver.reason}")
+    return Planned(
+        catalog=catalog,
+        selection=selection,
+        target=target,
+        base=base,
+        base_waiver=waiver.reason if waiver else "",
+        inputs=inputs,
+        lock=lock,
+        decision=decide(inputs, lock, image_exists=exists, force=force),
+        warnings=tuple(warning for warning in warnings if warning),
+    )
+
+
+def _image_exists(session: boto3.Session, image_id: str) -> bool:
+    try:
+        return bool(session.client("ec2").describe_images(ImageIds=[image_id])["Images"])
+    except ClientError as error:
+        if error.response["Error"]["Code"].startswith("InvalidAMIID"):
+            return False
+        raise
+
+
+def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Progress) -> tuple[Record, Path]:
+    """The stages from the rendered template to the record; the record's folder comes with it, nothing is written yet.
+
+    An image that proved itself keeps standing; everything else of the bake is gone when this returns or raises.
+    """
+    target, selection = planned.target, planned.selection
+    started = clock.now()
+    bake_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    workplace = Workplace(folder=target.records / bake_id)
+    previous = latest_record(target.records, variant=selection.variant_name, flavour=selection.flavour_name)
+    usual = expected_seconds(previous)
+    workplace.folder.mkdir(parents=True)
+    with _leaving_nothing_behind(target.session, bake_id, progress.say):
+        baked = _bake(planned, workplace, bake_id, tools=tools, started=started, usual=usual, progress=progress)
+        guest = read_facts(workplace.facts)
+        image = baked.images[target.region]
+        with progress.phase(PROOF_PHASE, usual.get(PROOF_PHASE)) as phase:
+            proof = prove(
+                target.session,
+                proof_request(planned, bake_id, image, started),
+                clock=clock,
+                say=phase.line,
+            )
+        sbom, provenance = read_evidence(workplace.folder)
+        record = make_record(
+            bake_id=bake_id,
+            started_at=started,
+            ended_at=clock.now(),
+            made_by=who_bakes(os.environ),
+            inputs=planned.inputs,
+            base=planned.base,
+            base_waiver=planned.base_waiver,
+            images=baked.images,
+            guest=guest,
+            proof=proof,
+            timings=(*baked.timings, Timing(name=PROOF_PHASE, kind="phase", seconds=phase.seconds)),
+            stand_ins=target.stand_ins,
+            sbom=sbom,
+            provenance=provenance,
+            warnings=planned.warnings,
+            previous=previous,
+        )
+        if record.proven:
+            mark_proven(target.session, image)
+    return record, workplace.folder
+
+
+def _bake(
+    planned: Planned,
+    workplace: Workplace,
+    bake_id: str,
+    *,
+    tools: Tools,
+    started: datetime,
+    usual: dict[str, float],
+    progress: Progress,
+) -> Baked:
+    target, catalog, selection = planned.target, planned.catalog, planned.selection
+    agent = target.agent_source()
+    stage(
+        workplace,
+        hardening=load_hardening(started.date()),
+        architecture=selection.flavour.architecture,
+        tools=tools,
+        today=started.date(),
+    )
+    write_inputs(
+        workplace,
+        render(template_context(catalog, selection, target.name)),
+        packer_variables(
+            selection=selection,
+            policies=catalog.policies,
+            base=planned.base,
+            agent_url=agent.url,
+            agent_fingerprint=agent.fingerprint,
+            signing=target.signing(),
+            bake_id=bake_id,
+            owner=owner(),
+            started=started,
+            stage_dir=workplace.stage,
+            work_dir=workplace.folder,
+        ),
+    )
+    try:
+        return bake(
+            workplace,
+            tools=tools,
+            environment=target.packer_environment(),
+            expected_seconds=usual,
+            progress=progress,
+            clock=SystemClock(),
+        )
+    finally:
+        shutil.rmtree(workplace.stage)
+
+
+def owner() -> str:
+    """Who is behind a bake, as its tags say it."""
+    return os.environ.get("CODEBUILD_BUILD_ID") or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def proof_request(planned: Planned, bake_id: str, image: str, started: datetime) -> ProofRequest:
+    """What the finished image of a bake has to show."""
+    flavour, policies, patience = planned.selection.flavour, planned.catalog.policies, planned.target.proof_seconds
+    return ProofRequest(
+        bake_id=bake_id,
+        image_id=image,
+        owner=owner(),
+        expires_at=started + timedelta(minutes=policies.builder_max_lifetime_minutes),
+        instance_type=flavour.builder_instance_type,
+        kernel_line=planned.selection.variant.kernel_line,
+        agent_version=planned.catalog.agent.version,
+        boot_seconds=patience.boot,
+        coverage_seconds=patience.coverage,
+        every_seconds=patience.every,
+    )
+
+
+def mark_proven(session: boto3.Session, image_id: str) -> None:
+    """Take the expiry off an image and its snapshots: from here on the sweep cannot mean them."""
+    ec2 = session.client("ec2")
+    mappings = ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"]
+    snapshots = [mapping["Ebs"]["SnapshotId"] for mapping in mappings if "SnapshotId" in mapping.get("Ebs", {})]
+    ec2.create_tags(Resources=[image_id, *snapshots], Tags=tags.as_list({tags.STATE: "proven"}))
+    ec2.delete_tags(Resources=[image_id, *snapshots], Tags=[{"Key": tags.EXPIRES_AT}])
+
+
+@contextmanager
+def _leaving_nothing_behind(session: boto3.Session, bake_id: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Whatever the block does, at its end nothing of the bake stands that still has an expiry.
+
+    A removal that fails is said and left to `./run sweep`; it does not hide the error that came before it.
+    """
+    try:
+        yield
+    finally:
+        try:
+            leftovers = sweeping.of_bake(sweeping.inventory(session), bake_id)
+            sweeping.remove(session, leftovers, say=say)
+        except OvenproofError as error:
+            say(f"could not make sure that nothing of bake {bake_id} is left; run `./run sweep` later\n{error}")
+
+
+def _summary(record: Record, folder: Path) -> str:
+    checks = record.proof.checks.summary
+    images = ", ".join(f"{image} ({region})" for region, image in record.images.items())
+    ready = f"ready in {duration((record.ended_at - record.started_at).total_seconds())}"
+    lines = [
+        f"{record.name} is proven: {images}, {ready}",
+        f"  kernel:   {record.proof.kernel}",
+        f"  agent:    {record.proof.agent_version}, signature by {record.inputs.agent_fingerprint}",
+        f"  checks:   {checks.checks - checks.failed} of {checks.checks} passed on {record.proof.instance_id}",
+        f"  coverage: {record.proof.coverage.status}",
+        f"  record:   {folder / 'record.md'}",
+    ]
+    return "\n".join(lines)
+
+
+def plan_all(*, on: str, region: str) -> str:
+    """A row for each variant and flavour: bake, up to date or refused, with the inputs that changed."""
+    progress = Progress()
+    with as_interrupted():
+        catalog = load_catalog()
+        today = SystemClock().now().date()
+        cache = Cache(paths.cache_root(), progress.say)
+        return plan_text(
+            [_plan_row(on, catalog, selection, region, today, cache, progress) for selection in catalog.selections()]
+        )
+
+
+def _plan_row(
+    on: str,
+    catalog: Catalog,
+    selection: VariantSelection,
+    region: str,
+    today: date,
+    cache: Cache,
+    progress: Progress,
+) -> PlanRow:
+    try:
+        target = open_target(on, catalog, selection, region, cache=cache, progress=progress)
+        planned = plan_one(catalog, selection, target, today=today)
+    except OvenproofError as error:
+        if error.exit_code in (2, 7, 8):  # this one cannot be baked; the others may
+            return PlanRow(name=selection.id, decision=None, lock=None, problem=error.what)
+        raise
+    return PlanRow(name=selection.id, decision=planned.decision, lock=planned.lock, warnings=planned.warnings)
+
+
+def record_folders() -> tuple[Path, ...]:
+    """Where records lie, of both targets."""
+    return (paths.local_root() / "records", AwsTarget.records)
+
+
+def diff_records(before: str, after: str) -> str:
+    """What differs between two bakes, given by bake id or path."""
+    from pipeline.diff import diff
+
+    found = diff(find_record(before, record_folders()), find_record(after, record_folders()))
+    return found.as_text()
+
+
+def sweep(*, on: str, region: str, dry_run: bool) -> str:
+    """Remove what outlived its expiry tag; with `dry_run` only say what that is. Raises if some stays."""
+    catalog = load_catalog()
+    session = _session(on, region or catalog.default_region)
+    if session is None:
+        return "the local cloud is not running: nothing stands in it"
+    leftovers = sweeping.overdue(sweeping.inventory(session), SystemClock().now())
+    if not leftovers:
+        return "nothing has outlived its bake"
+    if dry_run:
+        return "\n".join(f"would remove {one.resource.kind} {one.resource.id}: {one.reason}" for one in leftovers)
+    removals = sweeping.remove(session, leftovers, say=Progress().say)
+    if failed := [removal for removal in removals if removal.error]:
+        raise OvenproofError(
+            f"{len(failed)} of {len(removals)} leftovers could not be removed",
+            found="\n".join(f"{one.leftover.resource.kind} {one.leftover.resource.id}: {one.error}" for one in failed),
+            remedy="read the reasons, then run `./run sweep` again",
+        )
+    return f"removed {len(removals)} leftovers"
+
+
+def _session(on: str, region: str) -> boto3.Session | None:
+    match on:
+        case "aws":
+            return boto3.Session(region_name=region)
+        case "local":
+            from pipeline.rehearsal.cloud import LocalCloud
+
+            cloud = LocalCloud.find(paths.local_root())
+            return cloud.session(region) if cloud else None
+    raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")

@@ -1,0 +1,123 @@
+"""Every command of Ovenproof: parse, call one function of `pipeline/`, show the result.
+
+`./run` lists them. Imports are inside the tasks so that listing, and a typing error, cost nothing.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from invoke import Context, task
+
+from pipeline.errors import OvenproofError
+
+VARIANT = "ecs-al2-kernel-5.10"
+FLAVOUR = "x86_64"
+ON_HELP = "where: `local`, this machine as the cloud, or `aws`"
+VARIANT_HELP = "a variant of images/catalog.yaml"
+FLAVOUR_HELP = "a flavour of the variant: x86_64, arm64, gpu, inf or neuron"
+REGION_HELP = "AWS region; the catalog's default region unless given"
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+
+def tells_errors(body: Body) -> Body:
+    """Turn the errors a user can meet into their message and exit code; anything else is a bug and keeps its trace."""
+
+    @functools.wraps(body)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            body(*args, **kwargs)
+        except OvenproofError as error:
+            print(f"\n{error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+            sys.exit(130)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@task(
+    help={
+        "variant": VARIANT_HELP,
+        "flavour": FLAVOUR_HELP,
+        "on": ON_HELP,
+        "region": REGION_HELP,
+        "force": "bake even when nothing changed since the last proven bake",
+    }
+)
+@tells_errors
+def build_image(
+    _: Context, variant: str = VARIANT, flavour: str = FLAVOUR, on: str = "local", region: str = "", force: bool = False
+) -> None:
+    """Bake an image, prove it on a new instance, and write its record; nothing changed means nothing is done."""
+    from pipeline import flow
+
+    print(flow.build_image(variant, flavour, on=on, region=region, force=force))
+
+
+@task(help={"on": ON_HELP, "region": REGION_HELP})
+@tells_errors
+def plan(_: Context, on: str = "local", region: str = "") -> None:
+    """List every variant: would it be baked, and exactly which input changed."""
+    from pipeline import flow
+
+    print(flow.plan_all(on=on, region=region))
+
+
+@task(help={"before": "a record: its file or bake id", "after": "the other one"})
+@tells_errors
+def diff(_: Context, before: str, after: str) -> None:
+    """Compare two records: packages, kernel, agent, units, sysctls, rules."""
+    from pipeline import flow
+
+    print(flow.diff_records(before, after))
+
+
+@task(help={"on": ON_HELP, "region": REGION_HELP, "dry-run": "only say what would be removed, and why"})
+@tells_errors
+def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False) -> None:
+    """Find and remove what outlived its bake: instances, images, groups, keys, roles past their expiry tag."""
+    from pipeline import flow
+
+    print(flow.sweep(on=on, region=region, dry_run=dry_run))
+
+
+@task(
+    help={
+        "start": "start it and leave it running",
+        "stop": "end its guests and itself; images and records stay",
+        "clean": "stop it, and remove local images, records and locks",
+    }
+)
+@tells_errors
+def local(_: Context, start: bool = False, stop: bool = False, clean: bool = False) -> None:
+    """Show the local cloud: images, instances, addresses, disk used; or start, stop or clean it."""
+    from pipeline import flow
+
+    print(flow.local(start=start, stop=stop, clean=clean))
+
+
+@task(help={"what": "`bake`: our bake against bare `packer build` of the same template, side by side"})
+@tells_errors
+def bench(_: Context, what: str) -> None:
+    """Measure Ovenproof itself; ratios, because machines differ."""
+    from pipeline import flow
+
+    print(flow.bench(what))
+
+
+@task(
+    help={
+        "fast": "leave out what boots guests or runs Packer",
+        "only": "pytest's -k: only tests whose names match",
+    }
+)
+@tells_errors
+def test(_: Context, fast: bool = False, only: str = "") -> None:
+    """Run linters, unit tests and the end-to-end bake; this is what CI runs."""
+    from pipeline import testing
+
+    sys.exit(testing.run_tests(fast=fast, only=only))
