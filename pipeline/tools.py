@@ -12,8 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,6 +47,7 @@ TOOLCHAIN_BYTES: Final = 500_000_000
 FIRST_BUILD_SECONDS: Final = 300.0
 TOOLCHAIN_SECONDS: Final = 25.0
 GRACE_SECONDS: Final = 10
+LINE_LENGTH: Final = 240
 
 MORE_SPACE: Final = "free some space there, or set OVENPROOF_CACHE to a folder on a larger disk"
 NETWORK: Final = "check the network (HTTPS_PROXY and GOPROXY count) and start again; what is done so far is kept"
@@ -107,6 +112,33 @@ def ensure_tools(cache: Cache, progress: Progress) -> Tools:
         plugin_folder=folder / "plugins",
         settings_folder=settings_folder,
     )
+
+
+@contextmanager
+def tools_alongside(cache: Cache, progress: Progress) -> Iterator[Callable[[], Tools]]:
+    """Have the tools made while the block does something else; what it is given waits for them and returns them.
+
+    Fetching modules leaves the cores idle and making a guest leaves the network idle, so a first start gains by it.
+    What `ensure_tools` raised is raised by the call. Leaving the block early, by an interrupt say, ends the build.
+    """
+    done: Future[Tools] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(ensure_tools(cache, progress))
+        except BaseException as error:  # carried over to the thread that asks
+            done.set_exception(error)
+
+    thread = threading.Thread(target=work, daemon=True)  # it may be waiting for another start's lock: no reason to stay
+    thread.start()
+    try:
+        yield done.result
+    finally:
+        deadline = time.monotonic() + 2 * GRACE_SECONDS
+        while thread.is_alive() and time.monotonic() < deadline:
+            for process in [process for process, owner in list(_running.items()) if owner == thread.ident]:
+                _end(process)
+            thread.join(0.1)
 
 
 def pinned_versions(go_mod: Path) -> Mapping[str, str]:
@@ -375,6 +407,10 @@ def _as_root(missing: Sequence[str], by_hand: str) -> list[str]:
     )
 
 
+_running: Final[dict[subprocess.Popen[str], int]] = {}
+"""Programs of `run_shown` that have not ended, and the threads that wait for them."""
+
+
 def run_shown(
     argv: Sequence[str],
     phase: Phase,
@@ -408,9 +444,10 @@ def run_shown(
             f"the program {argv[0]} is not on this machine", where=" ".join(argv), remedy=remedy
         ) from error
     assert process.stdout is not None  # noqa: S101 - it was asked for above
+    _running[process] = threading.get_ident()
     try:
         for line in process.stdout:
-            tail.append(line.rstrip("\n"))
+            tail.append(line.rstrip("\n")[:LINE_LENGTH])
             phase.line(line)
         code = process.wait()
     except BaseException:
@@ -419,6 +456,8 @@ def run_shown(
         else:
             process.communicate()
         raise
+    finally:
+        del _running[process]
     if code != 0:
         is_full = any("no space left on device" in line.lower() for line in tail)
         raise MachineError(
@@ -431,9 +470,11 @@ def run_shown(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
+    """End a program and its children: asked first, then made to."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.communicate(timeout=GRACE_SECONDS)
+        process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()

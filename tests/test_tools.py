@@ -238,6 +238,40 @@ def test_a_module_that_is_not_pinned(tmp_path: Path) -> None:
     )
 
 
+# --- alongside
+
+
+def test_tools_may_be_made_alongside_something_else(play: Play) -> None:
+    play.program("go", GO)
+
+    with tools.tools_alongside(play.cache, play.progress) as made:
+        assert made() == made() == tools.ensure_tools(play.cache, play.progress)
+
+
+def test_an_error_alongside_is_raised_where_the_tools_are_asked_for(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play.program("go", GO)
+    monkeypatch.setenv("PLAY_GO_DOES", "exit 1")
+
+    with tools.tools_alongside(play.cache, play.progress) as made, pytest.raises(MachineError, match="go failed"):
+        made()
+
+
+def test_leaving_early_ends_the_build_alongside(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    play.program("go", GO)
+    monkeypatch.setenv("PLAY_GO_DOES", 'echo $$ >"$PLAY/pid"; touch "$PLAY/begun"; sleep 60')
+
+    with pytest.raises(Interrupted), tools.tools_alongside(play.cache, play.progress):
+        while not (play.folder / "begun").exists():
+            time.sleep(0.02)
+        raise Interrupted("stopped by SIGINT")
+
+    assert not is_running(int((play.folder / "pid").read_text()))
+    assert not list(play.cache.root.glob("tools-*"))
+    assert len(play.calls("go")) == 1
+
+
 # --- Go
 
 
