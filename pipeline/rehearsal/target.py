@@ -7,6 +7,7 @@ cached, so later starts only look.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import boto3
