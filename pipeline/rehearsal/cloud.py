@@ -232,7 +232,7 @@ class LocalCloud:
 
     def session(self, region: str) -> boto3.Session:
         """A boto3 session whose every client and resource goes to this cloud, whatever the user's settings are."""
-        return _EndpointSession(self.endpoint_url, region)
+        return session_to(self.endpoint_url, region)
 
     def status(self) -> Status:
         return Status.model_validate(self._call("GET", "status"))
@@ -317,6 +317,11 @@ class _EndpointSession(boto3.Session):
 
     def resource(self, *args: Any, **kwargs: Any) -> Any:
         return super().resource(*args, **{**kwargs, "endpoint_url": self._endpoint_url})
+
+
+def session_to(endpoint_url: str, region: str) -> boto3.Session:
+    """A session whose every client goes to that endpoint, with keys that open nothing."""
+    return _EndpointSession(endpoint_url, region)
 
 
 def remove_state(root: Path) -> list[str]:

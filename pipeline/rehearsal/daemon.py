@@ -227,7 +227,7 @@ class Daemon:
         application = self._application = Application(
             self._world, token=token, started=started, stop=self._stopping.set
         )
-        server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_QuietHandler)
+        server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=QuietHandler)
         endpoint = application.endpoint = f"http://127.0.0.1:{server.port}"
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
@@ -269,7 +269,7 @@ class Daemon:
             self._hosting.store.drop_instance(guest.id)
 
 
-class _QuietHandler(MotoRequestHandler):
+class QuietHandler(MotoRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Nothing: the log is for what goes wrong; Packer polls every second."""
 

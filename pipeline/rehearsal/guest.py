@@ -15,7 +15,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,14 +24,15 @@ from typing import Literal
 from pipeline.clock import Clock
 from pipeline.errors import OvenproofError
 from pipeline.rehearsal.machine import MEMORY_MIB, SSH_PORT, TRANSLATION_MIB, Exit, Machine, MachineSpec
-from pipeline.rehearsal.store import ImageRecord, Store, make_overlay, virtual_bytes
+from pipeline.rehearsal.store import ImageRecord, Store, virtual_bytes
 from pipeline.rehearsal.wire import Responder, UnixServer
+from pipeline.wait import poll
 
 State = Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated"]
 ShutdownBehavior = Literal["stop", "terminate"]
 
 POWER_DOWN_GRACE_SECONDS = 120
-POWER_BUTTON_EVERY_SECONDS = 5
+POWER_BUTTON_EVERY_SECONDS = 1
 AGENT_SILENT_AFTER = timedelta(seconds=15)
 AGENT_POLL_SECONDS = 2
 RESERVE_BYTES = 256 * 1024**2
@@ -134,9 +135,7 @@ class Hosting:
     addresses: Addresses = field(default_factory=Addresses)
     lock: threading.RLock = field(default_factory=threading.RLock)
     guests: dict[str, "Guest"] = field(default_factory=dict)
-    workers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=32, thread_name_prefix="guest")
-    )
+    workers: Executor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=32, thread_name_prefix="guest"))
 
     def launch(self, launch: Launch) -> "Guest":
         """Register a guest and begin to boot it. Raises NoCapacity before anything was made."""
@@ -152,8 +151,8 @@ class Hosting:
         available = self.memory_available()
         if short := memory_short_by(available, residents):
             raise NoCapacity(
-                f"a guest takes {GUEST_BYTES // 1024**2} MiB, {available // 1024**2} MiB are free and {len(residents)} guests "
-                f"may still grow into it: {-(-short // 1024**2)} MiB are missing"
+                f"a guest takes {GUEST_BYTES // 1024**2} MiB, {available // 1024**2} MiB are free and "
+                f"{len(residents)} guests may still grow into it: {-(-short // 1024**2)} MiB are missing"
             )
 
     def images_in_use(self) -> set[str]:
@@ -281,12 +280,12 @@ class Guest:
             size = virtual_bytes(self.disk)
             if self.state == "stopped":
                 disk = store.add_image(record, self.disk)
-                make_overlay(self.disk, disk, size_bytes=size)
+                store.make_overlay(self.disk, disk, size_bytes=size)
             elif self.state == "running" and self.machine:
                 overlay = self.disk.with_name("next.qcow2")
                 overlay.unlink(missing_ok=True)
                 final = store.image_disk(record.image_id)
-                make_overlay(overlay, final, size_bytes=size, backing_exists=False)
+                store.make_overlay(overlay, final, size_bytes=size, backing_exists=False)
                 self.machine.snapshot_onto(overlay)
                 store.add_image(record, self.disk)
                 overlay.rename(self.disk)
@@ -354,13 +353,19 @@ class Guest:
         )
 
     def _power_down(self, grace_seconds: float) -> None:
-        deadline = self.hosting.clock.monotonic() + grace_seconds
-        while self.hosting.clock.monotonic() < deadline:
-            machine = self.machine
-            if machine is not None:
+        def press() -> bool:
+            if (machine := self.machine) is not None:
                 machine.power_down()  # again and again: a guest that is still booting misses the first ones
-            if self._down.wait(POWER_BUTTON_EVERY_SECONDS):
-                return
+            return self._down.is_set()
+
+        if grace_seconds and poll(
+            press,
+            bool,
+            clock=self.hosting.clock,
+            timeout_seconds=grace_seconds,
+            every_seconds=POWER_BUTTON_EVERY_SECONDS,
+        ):
+            return
         with self.hosting.lock:
             if self.machine is not None and self.state == "stopping":
                 self.machine.kill()

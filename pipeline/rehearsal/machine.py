@@ -84,7 +84,8 @@ class GuestAgent(Protocol):
 
 
 class Machine(Protocol):
-    agent: GuestAgent
+    @property
+    def agent(self) -> GuestAgent: ...
 
     @property
     def pid(self) -> int | None: ...

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -124,10 +124,15 @@ def virtual_bytes(disk: Path) -> int:
     return int.from_bytes(header[24:32], "big")
 
 
+class MakeOverlay(Protocol):
+    def __call__(self, path: Path, backing: Path, *, size_bytes: int, backing_exists: bool = True) -> None: ...
+
+
 class Store:
     """The folder of disks. Callers hold the cloud's lock; nothing here blocks for long."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, make_overlay: MakeOverlay = make_overlay) -> None:
+        self.make_overlay = make_overlay
         self.images = root / "images"
         self.instances = root / "instances"
         self.bases = root / "bases"
@@ -145,7 +150,7 @@ class Store:
     def make_instance_disk(self, instance_id: str, backing: Path, size_gib: int) -> Path:
         disk = self.instance_disk(instance_id)
         disk.parent.mkdir(parents=True, exist_ok=True)
-        make_overlay(disk, backing, size_bytes=max(size_gib * GIB, virtual_bytes(backing)))
+        self.make_overlay(disk, backing, size_bytes=max(size_gib * GIB, virtual_bytes(backing)))
         return disk
 
     def drop_instance_disk(self, instance_id: str) -> None:
