@@ -124,7 +124,7 @@ class Launcher:
     def _start(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as out:
             return subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                ["setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--", *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -155,8 +155,8 @@ def qemu_argv(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
         "qemu-system-x86_64",
         *("-name", f"{_option(spec.name)},process=ovenproof-guest"),
         *("-nodefaults", "-no-user-config", "-display", "none"),
-        # The network's helpers (nc) call setsid(2), which elevateprivileges=deny would kill them for.
-        *("-sandbox", "on,obsolete=deny,elevateprivileges=children,resourcecontrol=deny"),
+        # Not elevateprivileges=deny: it forbids the setsid(2) of the network's helpers (nc). setpriv covers privileges.
+        *("-sandbox", "on,obsolete=deny,resourcecontrol=deny"),
         *("-machine", "pc"),
         *(("-accel", "kvm", "-cpu", "host") if accelerator == "kvm" else ()),
         *(("-accel", f"tcg,thread=multi,tb-size={TRANSLATION_MIB}", "-cpu", "max") if accelerator == "tcg" else ()),

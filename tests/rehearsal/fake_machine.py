@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.rehearsal.machine import Exit, GuestAgent, MachineSpec
+from pipeline.rehearsal.machine import Exit, MachineSpec
 
 
 class Inline(Executor):
