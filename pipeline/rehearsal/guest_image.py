@@ -183,4 +183,3 @@ def core_in_gap(core: bytes) -> bytes:
             remedy="take modules out of GRUB_MODULES",
         )
     return core
-

@@ -51,9 +51,7 @@ class Guest:
 
 
 GUESTS: Final[Mapping[Line, Guest]] = {
-    "al2": Guest(
-        line="al2", kernel_line="5.10", suite="bullseye", debian="Debian 11", stands_for="Amazon Linux 2"
-    ),
+    "al2": Guest(line="al2", kernel_line="5.10", suite="bullseye", debian="Debian 11", stands_for="Amazon Linux 2"),
     "al2023": Guest(
         line="al2023", kernel_line="6.1", suite="bookworm", debian="Debian 12", stands_for="Amazon Linux 2023"
     ),
@@ -145,9 +143,9 @@ def mmdebstrap_argv(guest: Guest, hooks: Path, downloads: Path | None, tar: Path
     argv += ['--aptopt=Acquire::Languages "none"']
     argv += [f'--setup-hook={hooks}/merge-usr.sh "$1"']
     if downloads:
-        argv += [f"--setup-hook=BIND={downloads} {hooks}/keep-downloads.sh \"$1\""]
-    argv += [f"--essential-hook={hooks}/small-ramdisk.sh \"$1\""]
-    argv += [f"--customize-hook={hooks}/set-update-kernel-aside.sh \"$1\" {KERNEL} {UPDATE_KERNEL}"]
+        argv += [f'--setup-hook=BIND={downloads} {hooks}/keep-downloads.sh "$1"']
+    argv += [f'--essential-hook={hooks}/small-ramdisk.sh "$1"']
+    argv += [f'--customize-hook={hooks}/set-update-kernel-aside.sh "$1" {KERNEL} {UPDATE_KERNEL}']
     return [*argv, guest.suite, str(tar), "-"]
 
 

@@ -38,9 +38,7 @@ KEY_OWNERS: Final[Mapping[Key, str]] = {
     "agent-test-key": "Ovenproof test key in place of AwsGuardDuty",
     "repository-test-key": "Ovenproof test key of the stand-in repository",
 }
-Tampering = Literal[
-    "flipped-byte", "other-key", "missing-signature", "expired-key", "truncated", "wrong-arch"
-]
+Tampering = Literal["flipped-byte", "other-key", "missing-signature", "expired-key", "truncated", "wrong-arch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +155,7 @@ def package_facts(package: Path) -> PackageFacts:
     """Read a package's header."""
     form = "%{NAME}|%{VERSION}|%{RELEASE}|%{ARCH}"
     name, version, release, architecture = run(["rpm", "-qp", "--nosignature", "--qf", form, package]).split("|")
-    return PackageFacts(
-        name=name, version=version, release=release, architecture=architecture, file=package.name
-    )
+    return PackageFacts(name=name, version=version, release=release, architecture=architecture, file=package.name)
 
 
 def updateinfo(packages: list[PackageFacts]) -> str:
@@ -281,9 +277,7 @@ def tampered(store: ArtifactStore, how: Tampering, into: Path) -> ArtifactStore:
     return broken
 
 
-def _sign_again(
-    store: ArtifactStore, packages: list[Path], owner: str, *time: str, expires: str = "never"
-) -> str:
+def _sign_again(store: ArtifactStore, packages: list[Path], owner: str, *time: str, expires: str = "never") -> str:
     """Replace key and signatures, as somebody with write access to the bucket could; returns the fingerprint."""
     with gpg_home() as home:
         fingerprint = generate_key(home, owner, *time, expires=expires)
@@ -297,9 +291,7 @@ def _sign_again(
 # --- building
 
 
-def build_rpm(
-    spec: str, defines: Mapping[str, str], into: Path, architecture: Architecture = "x86_64"
-) -> Path:
+def build_rpm(spec: str, defines: Mapping[str, str], into: Path, architecture: Architecture = "x86_64") -> Path:
     """Build `standins/rpm/<spec>.spec` and return the package, moved to `into`. Same inputs, same bytes."""
     settings = {
         "_build_id_links": "none",
@@ -361,7 +353,9 @@ def _build_program(
 @contextmanager
 def _kernel_tree(root: Path, *, update: bool) -> Iterator[Path]:
     """The files of the root's own kernel, or of the update set aside in it, unpacked for as long as they are needed."""
-    folders = [f"./{UPDATE_KERNEL}/boot", f"./{UPDATE_KERNEL}/lib/modules"] if update else ["./boot", "./usr/lib/modules"]
+    folders = (
+        [f"./{UPDATE_KERNEL}/boot", f"./{UPDATE_KERNEL}/lib/modules"] if update else ["./boot", "./usr/lib/modules"]
+    )
     with tempfile.TemporaryDirectory(dir=root.parent.parent, prefix=".kernel-") as folder:
         run(
             ["tar", "--extract", "--file", root, "--directory", folder, "--no-same-owner"]
@@ -374,7 +368,9 @@ def _kernel_tree(root: Path, *, update: bool) -> Iterator[Path]:
 def _kernel_defines(tree: Path) -> dict[str, str]:
     update = tree / UPDATE_KERNEL
     is_update = (update / "boot").is_dir()
-    boot, all_modules = (update / "boot", update / "lib/modules") if is_update else (tree / "boot", tree / "usr/lib/modules")
+    boot, all_modules = (
+        (update / "boot", update / "lib/modules") if is_update else (tree / "boot", tree / "usr/lib/modules")
+    )
     version = (update / ("version" if is_update else "base-version")).read_text().strip()
     upstream, _, revision = version.partition("-")
     [modules] = all_modules.iterdir()

@@ -29,10 +29,15 @@ install -d -m 0755 "$TREE/etc/yum.repos.d"
 cat > "$TREE/etc/yum.repos.d/ovenproof-standin.repo" <<REPO
 [ovenproof-standin]
 name=Ovenproof stand-in for Amazon's repositories
-baseurl=http://169.254.0.10/repo/$LINE/
+baseurl=http://169.254.0.10/repo-$LINE/
 gpgcheck=1
 gpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-ovenproof-standin
+skip_if_unavailable=False
 REPO
+
+# Debian starts cloud-init's last stage after everything else, Amazon before: the ECS agent waits for it there.
+sed '/^After=multi-user.target$/d' "$TREE/usr/lib/systemd/system/cloud-final.service" \
+    > "$TREE/etc/systemd/system/cloud-final.service"
 
 mkdir "$TREE/var/tmp/rpms" "$TREE/var/tmp/known"
 cp "$KNOWN_RPMS"/*.rpm "$TREE/var/tmp/known/"
