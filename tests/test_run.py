@@ -241,7 +241,7 @@ def test_a_failed_start_is_made_good_by_the_next(play: Play) -> None:
 
 
 def test_ctrl_c_while_packages_are_installed(play: Play) -> None:
-    process = play.start(PIP_DOES='touch "$PLAY/begun"; sleep 60')
+    process = play.start(PIP_DOES='>"$PLAY/begun"; exec sleep 60')  # no child that a shell would rather wait for
     wait_for(play.folder / "begun")
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
