@@ -95,9 +95,9 @@ def bake(
     cleaned up.
     """
     env = {**environment, **tools.environment()}
-    arguments = [f"-var-file={VARIABLES}", TEMPLATE]
+    arguments = [f"-var-file={workplace.folder / VARIABLES}", workplace.folder / TEMPLATE]
     with progress.phase("packer validate"):
-        run([tools.packer, "validate", *arguments], cwd=workplace.folder, env=env)
+        run([tools.packer, "validate", *arguments], cwd=paths.CHECKOUT, env=env)
     follower = BuildFollower(clock)
     with ExitStack() as shown:
         phase = shown.enter_context(progress.phase(f"bake: {follower.step.name}"))
@@ -112,7 +112,7 @@ def bake(
 
         exit_code = run_packer(
             [tools.packer, "build", "-machine-readable", "-on-error=cleanup", *arguments],
-            cwd=workplace.folder,
+            cwd=paths.CHECKOUT,  # whose commit goes into the provenance
             env=env,
             log=workplace.log,
             on_line=follow,

@@ -58,7 +58,7 @@ from pipeline.record import (
 from pipeline.render import packer_variables, render, template_context
 from pipeline.signals import as_interrupted
 from pipeline.target import AwsTarget, Target
-from pipeline.tools import MODULES, Tools, ensure_tools, pinned_versions
+from pipeline.tools import MODULES, Tools, pinned_versions, tools_alongside
 
 PROOF_PHASE = "proof"
 
@@ -90,7 +90,9 @@ def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool
         selection = catalog.select(variant, flavour)
         today = clock.now().date()
         cache = Cache(paths.cache_root(), progress.say)
-        target = open_target(on, catalog, selection, region, cache=cache, progress=progress)
+        with tools_alongside(cache, progress) as tools_made:
+            target = open_target(on, catalog, selection, region, cache=cache, progress=progress)
+            tools = tools_made()
         planned = plan_one(catalog, selection, target, today=today, force=force)
         for warning in planned.warnings:
             progress.say(f"warning: {warning}")
@@ -106,7 +108,6 @@ def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool
             progress.say(f"baking {selection.id} because: {reason}")
         for stand_in in target.stand_ins:
             progress.say(f"stand-in for the {stand_in.part}: {stand_in.played_by}")
-        tools = ensure_tools(cache, progress)
         record, folder = bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
         path = write_record(record, folder)
         if not record.proven:
@@ -313,12 +314,13 @@ def proof_request(planned: Planned, bake_id: str, image: str, started: datetime)
 
 
 def mark_proven(session: boto3.Session, image_id: str) -> None:
-    """Take the expiry off an image and its snapshots: from here on the sweep cannot mean them."""
+    """Take the builder's tags off an image and its snapshots: without an expiry the sweep cannot mean them."""
     ec2 = session.client("ec2")
     mappings = ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"]
     snapshots = [mapping["Ebs"]["SnapshotId"] for mapping in mappings if "SnapshotId" in mapping.get("Ebs", {})]
     ec2.create_tags(Resources=[image_id, *snapshots], Tags=tags.as_list({tags.STATE: "proven"}))
-    ec2.delete_tags(Resources=[image_id, *snapshots], Tags=[{"Key": tags.EXPIRES_AT}])
+    no_longer = (tags.EXPIRES_AT, tags.EXCLUDE_FROM_MANAGED_AGENT)
+    ec2.delete_tags(Resources=[image_id, *snapshots], Tags=[{"Key": key} for key in no_longer])
 
 
 @contextmanager

@@ -12,7 +12,8 @@ OWNER: Final = "Owner"
 EXPIRES_AT: Final = "ExpiresAt"
 STATE: Final = "OvenproofState"
 """On an image: `baked` until its proof, then `proven`. Only a proven image is without an expiry."""
-EXCLUDE_FROM_MANAGED_AGENT: Final = ("GuardDutyManaged", "false")
+EXCLUDE_FROM_MANAGED_AGENT: Final = "GuardDutyManaged"
+"""`false` on builders only: AWS's own installer of the agent keeps away from them."""
 
 
 class Tag(TypedDict):
