@@ -206,7 +206,7 @@ def probe_accelerator() -> Accelerator:
                 timeout=_PROBE_TIMEOUT_SECONDS,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, FileNotFoundError):  # a missing QEMU is told when a guest is started
             return "tcg"
     return "kvm" if done.returncode == _PROBE_EXIT_CODE else "tcg"
 

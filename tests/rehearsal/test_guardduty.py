@@ -27,7 +27,7 @@ def beat(rehearsal: Rehearsal, instance_id: str, **changes: Any) -> Reply:
 
 def coverage(rehearsal: Rehearsal, key: str = "INSTANCE_ID", *values: str, **more: Any) -> list[tuple[str, str, str]]:
     """(instance, status, issue) of each row."""
-    guardduty = rehearsal.session.client("guardduty")
+    guardduty: Any = rehearsal.session.client("guardduty")
     (detector,) = guardduty.list_detectors()["DetectorIds"]
     criteria = [{"CriterionKey": key, "FilterCondition": {"Equals": list(values)}}] if values else []
     answer = guardduty.list_coverage(DetectorId=detector, FilterCriteria={"FilterCriterion": criteria}, **more)
@@ -93,7 +93,7 @@ def test_pages(rehearsal: Rehearsal) -> None:
     instances = sorted(rehearsal.launch() for _ in range(3))
     for instance_id in instances:
         beat(rehearsal, instance_id)
-    guardduty = rehearsal.session.client("guardduty")
+    guardduty: Any = rehearsal.session.client("guardduty")
     (detector,) = guardduty.list_detectors()["DetectorIds"]
     pages = guardduty.get_paginator("list_coverage").paginate(DetectorId=detector, MaxResults=2)
     assert [[row["ResourceId"] for row in page["Resources"]] for page in pages] == [instances[:2], instances[2:]]
