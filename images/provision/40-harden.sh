@@ -128,12 +128,12 @@ if ! grep -qs '^ECS_AWSVPC_BLOCK_IMDS=' /var/lib/ecs/ecs.config; then
 fi
 chmod 0600 /var/lib/ecs/ecs.config
 systemctl daemon-reload
-systemctl enable ovenproof-container-imds.service
+systemctl enable ovenproof-container-network.service
 
 # -- in force now, so that the checks see what a boot will bring -----------------------------------------------------
 sysctl --quiet --load=/etc/sysctl.d/90-ovenproof.conf || fail sysctl "the kernel does not take a setting of 90-ovenproof.conf"
 if systemctl --quiet is-active docker.service; then
-    systemctl restart ovenproof-container-imds.service
+    systemctl restart ovenproof-container-network.service
 fi
 service=sshd.service
 if grep -qxF ssh.service <<<"$units"; then service=ssh.service; fi

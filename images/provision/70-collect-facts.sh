@@ -9,10 +9,10 @@ python3 - <<'PYTHON'
 import json, os, platform, re, subprocess
 
 STATE = os.environ["STATE"]
-SYSCTLS = re.compile(
-    r"^(net\.ipv[46]\.(conf\.(all|default)\.|icmp_|tcp_syncookies|ip_forward)|kernel\.(randomize_va_space|yama\.|dmesg_restrict"
-    r"|kptr_restrict|unprivileged_bpf_disabled|perf_event_paranoid)|fs\.(suid_dumpable|protected_))"
-)
+# Besides those that the image sets: what else says how the host treats containers, eBPF and shared folders.
+MORE_SYSCTLS = (
+    "net.ipv4.ip_forward net.ipv4.conf.all.route_localnet kernel.perf_event_paranoid fs.protected_fifos fs.protected_regular"
+).split()
 LEFT_OUT = "/proc /sys /dev /run /tmp /var/tmp /var/log /var/cache /var/lib/docker /var/lib/cloud /var/lib/ecs/data /home /root".split()
 
 
@@ -77,7 +77,8 @@ def installed_bytes():
 
 
 units = output("systemctl", "list-unit-files", "--state=enabled", "--no-legend", "--no-pager") or ""
-sysctls = settings((output("sysctl", "-a") or "").replace(" = ", "="))
+set_by_image = settings(read("/etc/sysctl.d/90-ovenproof.conf"))
+sysctls = settings(output("sysctl", "--ignore", *sorted([*set_by_image, *MORE_SYSCTLS])) or "")
 facts = {
     "schema": 1,
     "kernel": platform.release(),
@@ -85,7 +86,7 @@ facts = {
     "os_release": settings(read("/etc/os-release")),
     "packages": packages(),
     "units_enabled": sorted(line.split()[0] for line in units.splitlines()),
-    "sysctls": {key: value for key, value in sorted(sysctls.items()) if SYSCTLS.match(key)},
+    "sysctls": sysctls,
     "agent": agent(),
     "ecs": {"init_version": (output("rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "ecs-init"))},
     "docker_version": (output("docker", "version", "--format", "{{.Server.Version}}") or "").strip() or None,
