@@ -1,9 +1,9 @@
 """The stand-in packages. In: versions and a kernel line. Out: folders, cached: what the base guest has installed, the
 repository its updates come from, and the agent's artifact store with its signatures.
 
-Programs come from the Go module in `standins/agents`, packages from the spec files in `standins/rpm`, kernels from the
-line's Debian root. Two test keys are made once and kept with the cache: one signs the agent as AWS's key does, one signs
-the repository's packages. Neither is ever in a folder that guests can read.
+Programs come from the Go module in `standins/agents`, packages from the spec files in `standins/rpm`, kernels from
+the line's Debian root. Two test keys are made once and kept with the cache: one signs the agent as AWS's key does,
+one signs the repository's packages. Neither is ever in a folder that guests can read.
 """
 
 import os
@@ -30,8 +30,8 @@ RPM_NAMES: Final[Mapping[Architecture, str]] = {"x86_64": "x86_64", "arm64": "aa
 ECS_AGENT_IN_BASE: Final = "1.102.0"
 ECS_AGENT_UPDATE: Final = "1.106.1"
 BUILD_TIME: Final = "1735689600"  # 1 January 2025: packages do not differ by when they were built
-AGENT_SECONDS: Final = 20.0
-KERNEL_SECONDS: Final = 20.0
+AGENT_SECONDS: Final = 5.0
+KERNEL_SECONDS: Final = 5.0
 
 Key = Literal["agent-test-key", "repository-test-key"]
 KEY_OWNERS: Final[Mapping[Key, str]] = {
@@ -45,7 +45,7 @@ Tampering = Literal["flipped-byte", "other-key", "missing-signature", "expired-k
 class ArtifactStore:
     """Agent packages laid out as in AWS's bucket (GuardDuty user guide, "Installing ... manually").
 
-    root         holds `<version>/publickey.pem` and `<version>/<arch>/amazon-guardduty-agent-<version>.<arch>.{rpm,sig}`
+    root         holds `<version>/publickey.pem` and, in `<version>/<arch>/`, the package with its signature
     version      the agent's version
     fingerprint  40 hex digits of the key that a bake has to pin for this store
     """
@@ -159,7 +159,7 @@ def package_facts(package: Path) -> PackageFacts:
 
 
 def updateinfo(packages: list[PackageFacts]) -> str:
-    """The repository's advisories, one important security update for each package (format: createrepo_c's updateinfo)."""
+    """The repository's advisories, an important security update for each package (format: updateinfo of createrepo_c)."""
     updates = ElementTree.Element("updates")
     for number, package in enumerate(packages, start=1):
         update = ElementTree.SubElement(
@@ -215,7 +215,7 @@ def ensure_key(name: Key, cache: Cache) -> Path:
 
 @contextmanager
 def gpg_home() -> Iterator[Path]:
-    """An empty GnuPG home with a short path, because its agent's sockets live in it; gone, with its agent, at the end."""
+    """An empty GnuPG home, gone with its agent at the end. Its path is short because the agent's sockets are in it."""
     with tempfile.TemporaryDirectory(prefix="ovenproof-gpg-") as folder:
         try:
             yield Path(folder)
@@ -305,9 +305,150 @@ def build_rpm(spec: str, defines: Mapping[str, str], into: Path, architecture: A
     }
     with tempfile.TemporaryDirectory(dir=into, prefix=".rpmbuild-") as folder:
         words = _definitions(settings | {"_topdir": folder} | dict(defines))
+        target = f"{RPM_NAMES[architecture]}-linux"
         run(
-            ["rpmbuild", "-bb", "--quiet", "--target", f"{RPM_NAMES[architecture]}-linux"]
-            + [*words, str(SPECS / f"{spec}.spec")],
+            ["rpmbuild", "-bb", "--quiet", "--target", target, *words, SPECS / f"{spec}.spec"],
+            env=dict(os.environ) | {"SOURCE_DATE_EPOCH": BUILD_TIME},
+        )
+        [package] = Path(folder, "RPMS").glob("*/*.rpm")
+        return package.rename(into / package.name)
+
+
+def _definitions(macros: Mapping[str, str]) -> list[str]:
+    return [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
+
+
+def _build_agent(
+    package: Path,
+    version: str,
+    architecture: Architecture,
+    cache: Cache,
+    progress: Progress,
+    phase: Phase,
+) -> None:
+    folder = package.parent
+    folder.mkdir(parents=True)
+    program = folder / "amazon-guardduty"
+    _build_program(program, version, architecture, cache, progress, phase)
+    defines = {"agent_version": version, "program": str(program)}
+    build_rpm("amazon-guardduty-agent", defines, folder, architecture).rename(package)
+    program.unlink()
+
+
+def _build_ecs_init(folder: Path, version: str, cache: Cache, progress: Progress, phase: Phase) -> None:
+    program = folder / "ecs-init"
+    _build_program(program, version, "x86_64", cache, progress, phase)
+    build_rpm("ecs-init", {"agent_version": version, "program": str(program)}, folder)
+    program.unlink()
+
+
+def _build_program(
+    program: Path, version: str, architecture: Architecture, cache: Cache, progress: Progress, phase: Phase
+) -> None:
+    flags = ("-trimpath", "-buildvcs=false", f"-ldflags=-s -w -X main.version={version}")
+    go = go_toolchain(cache, progress)
+    go_build(go, cache, AGENTS, [f"./{program.name}"], program, phase, guest=architecture, flags=flags)
+
+
+@contextmanager
+def _kernel_tree(root: Path, *, update: bool) -> Iterator[Path]:
+    """The files of the root's own kernel, or of the update set aside in it, unpacked for as long as they are needed."""
+    own = ("./boot", "./usr/lib/modules")
+    aside = (f"./{UPDATE_KERNEL}/boot", f"./{UPDATE_KERNEL}/lib/modules")
+    versions = (f"./{UPDATE_KERNEL}/version", f"./{UPDATE_KERNEL}/base-version")
+    with tempfile.TemporaryDirectory(dir=root.parent.parent, prefix=".kernel-") as folder:
+        members = (*versions, *(aside if update else own))
+        run(["tar", "--extract", "--file", root, "--directory", folder, "--no-same-owner", *members])
+        yield Path(folder)
+        finally:
+            run(["gpgconf", "--homedir", folder, "--kill", "gpg-agent"])
+
+
+def gpg(home: Path, *arguments: str | Path) -> str:
+    """Run gpg in a home, with nobody to ask."""
+    return run(["gpg", "--homedir", home, "--batch", "--yes", "--no-tty", "--passphrase", "", *arguments])
+
+
+def generate_key(home: Path, owner: str, *time: str, expires: str = "never") -> str:
+    """Make a signing key without passphrase and return its fingerprint; `time` may be gpg's --faked-system-time."""
+    gpg(home, *time, "--quick-generate-key", owner, "rsa3072", "sign", expires)
+    keys = gpg(home, *time, "--with-colons", "--list-keys", owner)
+    return next(line.split(":")[9] for line in keys.splitlines() if line.startswith("fpr:"))
+
+
+def sign(home: Path, package: Path, *time: str) -> None:
+    """Put a detached signature by the home's key beside the package: `.sig` in place of `.rpm`, as AWS names it."""
+    gpg(home, *time, "--output", package.with_suffix(".sig"), "--detach-sign", package)
+
+
+def tampered(store: ArtifactStore, how: Tampering, into: Path) -> ArtifactStore:
+    """Copy a store to the new folder `into` and break it there, for tests of what has to stop a bake.
+
+    The fingerprint is the one a careless catalog would pin: only "expired-key" changes it, since there a good signature
+    by the pinned key is what must not do.
+    """
+    shutil.copytree(store.root, into)
+    broken = replace(store, root=into)
+    packages = [broken.package(architecture) for architecture in RPM_NAMES]
+    match how:
+        case "flipped-byte":
+            for package in packages:
+                content = bytearray(package.read_bytes())
+                content[len(content) // 2] ^= 1
+                package.write_bytes(content)
+        case "truncated":
+            for package in packages:
+                os.truncate(package, package.stat().st_size // 2)
+        case "missing-signature":
+            for package in packages:
+                package.with_suffix(".sig").unlink()
+        case "wrong-arch":
+            x86, arm = (package.with_suffix("") for package in packages)
+            for suffix in (".rpm", ".sig"):
+                first, second, aside = (Path(f"{stem}{suffix}") for stem in (x86, arm, into / "aside"))
+                first.rename(aside)
+                second.rename(first)
+                aside.rename(second)
+        case "other-key":
+            _sign_again(broken, packages, "Somebody else")
+        case "expired-key":
+            then = ("--faked-system-time", "20200101T000000!")
+            fingerprint = _sign_again(broken, packages, "Ovenproof test key of 2020", *then, expires="1d")
+            return replace(broken, fingerprint=fingerprint)
+    return broken
+
+
+def _sign_again(store: ArtifactStore, packages: list[Path], owner: str, *time: str, expires: str = "never") -> str:
+    """Replace key and signatures, as somebody with write access to the bucket could; returns the fingerprint."""
+    with gpg_home() as home:
+        fingerprint = generate_key(home, owner, *time, expires=expires)
+        for package in packages:
+            sign(home, package, *time)
+        public = store.root / store.version / "publickey.pem"
+        gpg(home, *time, "--armor", "--output", public, "--export", fingerprint)
+    return fingerprint
+
+
+# --- building
+
+
+def build_rpm(spec: str, defines: Mapping[str, str], into: Path, architecture: Architecture = "x86_64") -> Path:
+    """Build `standins/rpm/<spec>.spec` and return the package, moved to `into`. Same inputs, same bytes."""
+    settings = {
+        "_build_id_links": "none",
+        "_buildhost": "ovenproof.invalid",
+        "_binary_payload": "w3.zstdio",
+        "__os_install_post": "%{nil}",
+        "debug_package": "%{nil}",
+        "clamp_mtime_to_source_date_epoch": "1",
+        "use_source_date_epoch_as_buildtime": "1",
+        "sources": str(SPECS / spec),
+    }
+    with tempfile.TemporaryDirectory(dir=into, prefix=".rpmbuild-") as folder:
+        words = _definitions(settings | {"_topdir": folder} | dict(defines))
+        target = f"{RPM_NAMES[architecture]}-linux"
+        run(
+            ["rpmbuild", "-bb", "--quiet", "--target", target, *words, SPECS / f"{spec}.spec"],
             env=dict(os.environ) | {"SOURCE_DATE_EPOCH": BUILD_TIME},
         )
         [package] = Path(folder, "RPMS").glob("*/*.rpm")

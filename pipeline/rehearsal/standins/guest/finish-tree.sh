@@ -14,6 +14,8 @@ set -euo pipefail
 : "${TAR:?}" "${ROOTFS:?}" "${RPMS:?}" "${KNOWN_RPMS:?}" "${RPM_KEY:?}" "${LINE:?}"
 : "${HOSTS:?}" "${STANDS_FOR:?}" "${TREE:?}" "${IMAGE:?}" "${OFFSET:?}" "${SIZE_KIB:?}"
 
+trap 'rm -rf "$TREE"' EXIT
+
 # The kernel makes the device nodes anew at each boot, and an ordinary user cannot unpack them.
 tar --extract --file "$TAR" --directory "$TREE" --numeric-owner --exclude './dev/*' --exclude ./update-kernel
 cp --recursive --no-dereference --preserve=mode --no-preserve=ownership "$ROOTFS/." "$TREE/"
@@ -62,4 +64,3 @@ rm -rf "$TREE"/var/lib/apt/lists/* "$TREE"/var/cache/apt/*.bin "$TREE"/var/log/*
 # Everything that the first boot would have to write is written now: the disk's growth is then what a bake adds.
 mkfs.ext4 -q -F -L / -m 0 -J size=16 -E "offset=$OFFSET,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0" \
     -d "$TREE" "$IMAGE" "${SIZE_KIB}k"
-rm -rf "$TREE"

@@ -1,0 +1,42 @@
+"""What the base guests' Debian is made with."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.cache import Cache
+from pipeline.rehearsal.guest_root import GUESTS, PACKAGES, downloads_of, mmdebstrap_argv, sources_list
+
+
+def test_packages_come_from_the_release_and_its_security_updates_both_signed_by_debian() -> None:
+    assert sources_list("bullseye") == (
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main\n"
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
+        "http://deb.debian.org/debian-security bullseye-security main\n"
+    )
+
+
+def test_the_older_kernel_is_installed_and_the_newer_one_set_aside() -> None:
+    argv = mmdebstrap_argv(GUESTS["al2"], Path("/hooks"), None, Path("/out/root.tar"), Path("/out/sources.list"))
+
+    assert argv[:4] == ["mmdebstrap", "--mode=unshare", "--variant=minbase", "--format=tar"]
+    assert f"--include=linux-image-cloud-amd64/bullseye,{','.join(PACKAGES)}" in argv
+    assert '--customize-hook=/hooks/set-update-kernel-aside.sh "$1" linux-image-cloud-amd64 update-kernel' in argv
+    assert argv[-3:] == ["bullseye", "/out/root.tar", "/out/sources.list"]
+
+
+def test_downloads_go_straight_to_a_folder_that_outlives_the_build() -> None:
+    kept = mmdebstrap_argv(GUESTS["al2023"], Path("/hooks"), Path("/kept"), Path("t"), Path("s"))
+    not_kept = mmdebstrap_argv(GUESTS["al2023"], Path("/hooks"), None, Path("t"), Path("s"))
+
+    assert [word for word in kept if word not in not_kept] == ['--setup-hook=BIND=/kept /hooks/keep-downloads.sh "$1"']
+
+
+@pytest.mark.parametrize(("user", "folder"), [(0, "downloads/bullseye"), (1000, None)])
+def test_only_root_keeps_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, folder: str | None
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+
+    assert downloads_of(GUESTS["al2"], Cache(tmp_path)) == (folder and tmp_path / folder)
