@@ -159,7 +159,7 @@ def package_facts(package: Path) -> PackageFacts:
 
 
 def updateinfo(packages: list[PackageFacts]) -> str:
-    """The repository's advisories: an important security update for each package (format: createrepo_c's updateinfo)."""
+    """The repository's advisories: an important security update for each package (createrepo_c's format)."""
     updates = ElementTree.Element("updates")
     for number, package in enumerate(packages, start=1):
         update = ElementTree.SubElement(
