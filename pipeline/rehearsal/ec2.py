@@ -58,6 +58,14 @@ RUN_PARAMETERS = frozenset(
         *("PrivateIpAddress", "SecurityGroupIds", "SecurityGroups", "SubnetId", "TagSpecifications", "UserData"),
     )
 )
+# Packer always sends these; with these values they ask for nothing.
+ASKS_FOR_NOTHING: dict[str, tuple[dict[str, Any], ...]] = {
+    "CapacityReservationSpecification": (
+        {"CapacityReservationPreference": "none"},
+        {"CapacityReservationPreference": "open"},
+    ),
+    "EnclaveOptions": ({"Enabled": False},),
+}
 CREATE_IMAGE_PARAMETERS = frozenset(
     ("BlockDeviceMappings", "Description", "DryRun", "InstanceId", "Name", "NoReboot", "TagSpecifications")
 )
@@ -614,7 +622,8 @@ class LocalEC2Response(EC2Response):
             return self.serialized(ActionResult(unsupported(f"{self._get_action()}: {error}")))
 
     def _only(self, supported: frozenset[str]) -> None:
-        if others := sorted(set(self.params) - supported):
+        idle = {name for name, values in ASKS_FOR_NOTHING.items() if self.params.get(name) in values}
+        if others := sorted(set(self.params) - supported - idle):
             raise unsupported(f"{', '.join(others)} in {self._get_action()}")
 
     def run_instances(self) -> ActionResult:

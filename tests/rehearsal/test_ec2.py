@@ -158,6 +158,7 @@ def test_too_little_memory_is_a_lack_of_capacity_and_leaves_nothing(rehearsal: R
 
 EBS = {"VolumeSize": 1}
 REFUSED_LAUNCHES = [
+    ({"EnclaveOptions": {"Enabled": True}}, "UnsupportedOperation", "EnclaveOptions in RunInstances"),
     ({"MetadataOptions": {"HttpTokens": "optional"}}, "UnsupportedOperation", "IMDSv1"),
     (
         {"InstanceMarketOptions": {"MarketType": "spot"}},
@@ -178,6 +179,14 @@ def test_what_cannot_be_done_is_refused(
     assert found == code
     assert words in message
     assert rehearsal.machines == []
+
+
+def test_what_packer_always_sends_but_asks_for_nothing_is_accepted(rehearsal: Rehearsal) -> None:
+    instance_id = rehearsal.launch(
+        EnclaveOptions={"Enabled": False},
+        CapacityReservationSpecification={"CapacityReservationPreference": "none"},
+    )
+    assert rehearsal.state(instance_id) == "running"
 
 
 def test_an_arm_instance_type_does_not_fit(rehearsal: Rehearsal) -> None:
