@@ -48,6 +48,9 @@ from pipeline.rehearsal.machine import Launcher, Machine, MachineSpec, QemuMachi
 from pipeline.rehearsal.store import BaseRecord, Store, disk_bytes
 from pipeline.rehearsal.world import World
 
+RUNTIME_PARENT = Path("/tmp")  # noqa: S108 - sockets need a short path; mkdtemp makes a folder of our own in it
+RUNTIME_PREFIX = "ovp-"
+RUNTIME_FILE = "runtime-folder"
 IDLE_AFTER = timedelta(minutes=15)
 WATCH_SECONDS = 5
 KILL_WAIT_SECONDS = 15
@@ -70,6 +73,20 @@ def end_leftovers(root: Path) -> list[str]:
                 os.kill(pid, signal.SIGKILL)
                 said.append(f"ended the guest {pidfile.parent.name} (pid {pid}), whose daemon is gone")
     return said
+
+
+def remove_old_runtime(root: Path) -> list[str]:
+    """Remove the folder of sockets that a killed daemon of this state folder left. Says so."""
+    note = root / RUNTIME_FILE
+    if not note.exists():
+        return []
+    folder = Path(note.read_text(encoding="utf-8"))
+    note.unlink()
+    # The note is a file anybody may have edited: only what can be a folder of ours is removed.
+    if folder.parent != RUNTIME_PARENT or not folder.name.startswith(RUNTIME_PREFIX) or not folder.is_dir():
+        return []
+    shutil.rmtree(folder)
+    return [f"removed the sockets in {folder}, whose daemon is gone"]
 
 
 class Application:
@@ -201,7 +218,6 @@ class Daemon:
     def __init__(self, root: Path, *, clock: Clock) -> None:
         self._root = root
         self._clock = clock
-        self._runtime = Path(tempfile.mkdtemp(prefix="ovp-", dir="/tmp"))  # mode 0700, and short
         self._stopping = threading.Event()
         launcher = Launcher()
         accelerator = probe_accelerator()
@@ -211,8 +227,10 @@ class Daemon:
             return QemuMachine(spec, launcher=launcher, accelerator=accelerator)
 
         store = Store(root)
-        for line in [*end_leftovers(root), *store.sweep()]:
+        for line in [*end_leftovers(root), *remove_old_runtime(root), *store.sweep()]:
             log(line)
+        self._runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir=RUNTIME_PARENT))  # mode 0700
+        (root / RUNTIME_FILE).write_text(str(self._runtime), encoding="utf-8")
         self._hosting = Hosting(store=store, clock=clock, make_machine=make_machine, runtime=self._runtime)
         self._world = World(hosting=self._hosting, clock=clock)
         for base in store.known_bases():
@@ -246,6 +264,7 @@ class Daemon:
             server.shutdown()
             self._end_guests()
             shutil.rmtree(self._runtime, ignore_errors=True)
+            (self._root / RUNTIME_FILE).unlink(missing_ok=True)
             log("stopped")
 
     def _idle(self) -> bool:

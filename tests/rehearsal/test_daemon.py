@@ -17,6 +17,7 @@ from pipeline.clock import SystemClock
 from pipeline.errors import MachineError
 from pipeline.rehearsal import stand_in
 from pipeline.rehearsal.cloud import ADMIN_PREFIX, LOG_FILE, LocalCloud, code_digest, remove_state
+from pipeline.rehearsal.daemon import RUNTIME_FILE, remove_old_runtime
 from pipeline.rehearsal.store import BaseRecord
 from pipeline.wait import poll
 from tests.rehearsal.conftest import TOKEN, Rehearsal
@@ -80,6 +81,15 @@ def test_cleaning_leaves_base_guests_only(rehearsal: Rehearsal) -> None:
     assert list(rehearsal.world.hosting.store.images.iterdir()) == []
     assert list(rehearsal.world.hosting.store.instances.iterdir()) == []
     assert [image["ImageId"] for image in rehearsal.ec2.describe_images()["Images"]] == [rehearsal.base_image]
+
+
+@pytest.mark.parametrize("inside", ["kept", "ovp-kept"])
+def test_a_note_that_names_another_folder_removes_nothing(tmp_path: Path, inside: str) -> None:
+    folder = tmp_path / inside
+    folder.mkdir()
+    (tmp_path / RUNTIME_FILE).write_text(str(folder), encoding="utf-8")
+    assert remove_old_runtime(tmp_path) == []
+    assert folder.is_dir()
 
 
 def test_no_daemon_is_found_where_none_runs(tmp_path: Path) -> None:
@@ -148,11 +158,14 @@ def test_a_killed_daemon_takes_its_guests_along_and_the_next_one_cleans_up(cloud
     ec2, instance_id = start_guest(cloud)
     image_id = ec2.create_image(InstanceId=instance_id, Name="an-image", NoReboot=True)["ImageId"]
     (guest,) = cloud.status().instances
+    sockets = Path((cloud.root / RUNTIME_FILE).read_text(encoding="utf-8"))
+    assert sockets.is_dir()
     os.kill(cloud.daemon.pid, signal.SIGKILL)
     assert guest.pid is not None
     assert gone(guest.pid)
     again = LocalCloud.ensure(cloud.root)
     assert again.daemon.pid != cloud.daemon.pid
+    assert not sockets.exists()
     assert again.status().instances == []
     assert [image.image_id for image in again.status().images] == [image_id]
     assert f"removed the disk of instance {instance_id}, whose daemon is gone" in (
