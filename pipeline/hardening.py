@@ -40,13 +40,13 @@ class Rule(StrictModel):
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     title: str
-    cis: dict[Line, str] = {}
+    cis: dict[Line, str] = Field(default_factory=dict)
     why: str
     applied: str
     risk: str
     remedy: str = ""
     needs: tuple[str, ...] = ()
-    check: dict[Kind, dict[str, dict[str, Any]]] = {}
+    check: dict[Kind, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     waiver: Waiver | None = None
 
     @model_validator(mode="after")
@@ -60,8 +60,10 @@ class Rule(StrictModel):
         """The rule's own remedy, or the one that fits everything the image brought."""
         if self.remedy:
             return self.remedy
-        where = self.applied.removeprefix("rootfs") if self.applied.startswith("rootfs/") else "the image"
-        return f"find out what overrides {where}; replacing the instance puts it back"
+        changed = "find out what changed it after the bake"
+        if self.applied.startswith("rootfs/"):
+            changed = f"find out what overrides {self.applied.removeprefix('rootfs')}"
+        return f"{changed}; a new instance has it right"
 
 
 class Hardening(StrictModel):

@@ -6,6 +6,7 @@ set -euo pipefail
 export LC_ALL=C
 
 : "${OVENPROOF_KERNEL_LINE:?}"
+ROOT=${OVENPROOF_ROOT:-} # a folder to look at instead of the machine's own disk
 KERNEL_LINES=(4.14 5.4 5.10 5.15 6.1 6.12 6.18)
 RELEASED_WITH_THE_BASE=('docker*' 'containerd*' 'runc*' 'ecs-init*' 'nvidia*' 'cuda*' 'aws-neuron*')
 
@@ -13,15 +14,15 @@ fail() { printf 'ovenproof-error: %s: %s\n' "$1" "$2" >&2; exit 1; }
 
 kernels_of_line() {
     local image
-    for image in /boot/vmlinuz-"$OVENPROOF_KERNEL_LINE".*; do
-        [[ -e $image ]] && printf '%s\n' "${image#/boot/vmlinuz-}"
+    for image in "$ROOT/boot/vmlinuz-$OVENPROOF_KERNEL_LINE".*; do
+        [[ -e $image ]] && printf '%s\n' "${image##*/vmlinuz-}"
     done
     return 0
 }
 kernels_of_other_lines() {
     local image
-    for image in /boot/vmlinuz-[0-9]*; do
-        [[ -e $image && $image != /boot/vmlinuz-"$OVENPROOF_KERNEL_LINE".* ]] && printf '%s\n' "${image#/boot/vmlinuz-}"
+    for image in "$ROOT"/boot/vmlinuz-[0-9]*; do
+        [[ -e $image && $image != "$ROOT/boot/vmlinuz-$OVENPROOF_KERNEL_LINE".* ]] && printf '%s\n' "${image##*/vmlinuz-}"
     done
     return 0
 }
@@ -39,7 +40,7 @@ for line in "${KERNEL_LINES[@]}"; do
     [[ $line == "$OVENPROOF_KERNEL_LINE" ]] || arguments+=("--exclude=kernel-$line.*" "--exclude=kernel$line" "--exclude=kernel$line-*")
 done
 # A repository whose address holds the release is locked to the release of the base: ask for the newest one.
-if grep -qsF "core/mirrors/\$releasever" /etc/yum.repos.d/*.repo; then
+if grep -qsF "core/mirrors/\$releasever" "$ROOT"/etc/yum.repos.d/*.repo; then
     arguments+=(--releasever=latest)
 fi
 

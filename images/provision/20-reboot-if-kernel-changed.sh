@@ -6,16 +6,17 @@ set -euo pipefail
 export LC_ALL=C
 
 : "${OVENPROOF_KERNEL_LINE:?}"
-STATE=/var/tmp/ovenproof
+ROOT=${OVENPROOF_ROOT:-} # a folder to look at instead of the machine's own disk
+STATE=$ROOT/var/tmp/ovenproof
 
-newest=$(printf '%s\n' /boot/vmlinuz-"$OVENPROOF_KERNEL_LINE".* | sed 's|^/boot/vmlinuz-||' | sort -V | tail -n 1)
+newest=$(printf '%s\n' "$ROOT/boot/vmlinuz-$OVENPROOF_KERNEL_LINE".* | sed 's|.*/vmlinuz-||' | sort -V | tail -n 1)
 running=$(uname -r)
 rm -f "$STATE/boot-id-before-reboot"
 if [[ $newest == "$running" ]]; then
     echo "no reboot: the builder runs $running, the newest kernel it has"
     exit 0
 fi
-cp /proc/sys/kernel/random/boot_id "$STATE/boot-id-before-reboot"
+cp "$ROOT/proc/sys/kernel/random/boot_id" "$STATE/boot-id-before-reboot"
 sync
 echo "rebooting: the builder runs $running, the newest kernel it has is $newest"
 # The shutdown ends this script by SIGTERM, the connection a moment later; three seconds let the connection go first.

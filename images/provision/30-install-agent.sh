@@ -6,7 +6,8 @@
 set -euo pipefail
 export LC_ALL=C
 
-STATE=${OVENPROOF_STATE:-/var/tmp/ovenproof}
+ROOT=${OVENPROOF_ROOT:-} # a folder to look at instead of the machine's own disk
+STATE=$ROOT/var/tmp/ovenproof
 NAME=amazon-guardduty-agent
 UNIT=amazon-guardduty-agent.service
 GENERATOR=/lib/systemd/system-generators/ovenproof-agent-limits # /lib: Debian 11 keeps it apart from /usr/lib
@@ -28,7 +29,7 @@ arm64) header_arch=aarch64 ;;
 *) fail input-invalid "OVENPROOF_ARCH has to be x86_64 or arm64, found '$OVENPROOF_ARCH'" ;;
 esac
 
-[[ -s ${OVENPROOF_BTF:-/sys/kernel/btf/vmlinux} ]] || fail btf-missing \
+[[ -s $ROOT/sys/kernel/btf/vmlinux ]] || fail btf-missing \
     "kernel $(uname -r) has no BTF (CONFIG_DEBUG_INFO_BTF), without which the agent cannot load its programs"
 
 install -d -m 0755 "$STATE"
@@ -58,11 +59,14 @@ fetch "$url/$OVENPROOF_ARCH/$stem.rpm" "$package" package-missing
 
 # An empty home holds the fetched key and nothing else. What gpg means is read from its machine-readable status.
 install -d -m 0700 "$work/gnupg"
-in_empty_home() {
-    gpg --homedir "$work/gnupg" --batch --no-tty --no-options --trust-model always "$@"
-}
-in_empty_home --import "$work/publickey.pem" 2>"$work/import" ||
-    fail key-mismatch "$url/publickey.pem is no OpenPGP key: $(tail -n 1 "$work/import")"
+options=(--homedir "$work/gnupg" --batch --no-tty --no-options --trust-model always)
+# No secret key, no agent: Amazon Linux 2023's gnupg2-minimal has none to start. GnuPG 2.0 knows neither the option.
+if [[ $(gpg --dump-options) == *--no-autostart* ]]; then options+=(--no-autostart); fi
+in_empty_home() { gpg "${options[@]}" "$@"; }
+# gpg's exit code also counts an agent that it could not ask, so its status says whether there is a key.
+in_empty_home --status-fd 1 --import "$work/publickey.pem" >"$work/import-status" 2>"$work/import" || echo "gpg --import ended with code $?" >>"$work/import"
+grep -q '^\[GNUPG:\] IMPORT_OK ' "$work/import-status" ||
+    fail key-mismatch "$url/publickey.pem is no OpenPGP key: $(head -n 1 "$work/import")"
 keys=$(in_empty_home --with-colons --fingerprint --list-keys 2>/dev/null)
 # `pub` opens a primary key (field 2 tells its validity); the first `fpr` after it is its full fingerprint.
 primary=$(awk -F: '$1 == "pub" { open = 1; validity = $2; created = $6 }
@@ -123,7 +127,7 @@ if [[ $(rpm -q --qf "$header" "$NAME" 2>/dev/null) != "$facts" ]]; then
     installed=installed
 fi
 
-install -D -m 0755 "$STATE/rootfs$GENERATOR" "$GENERATOR"
+install -D -m 0755 "$STATE/rootfs$GENERATOR" "$ROOT$GENERATOR"
 systemctl daemon-reload
 systemctl enable "$UNIT" || fail unit-missing "$stem.rpm brought no unit $UNIT that can be enabled"
 [[ $(systemctl is-enabled "$UNIT") == enabled ]] || fail unit-not-enabled \

@@ -4,7 +4,7 @@
 set -euo pipefail
 export LC_ALL=C
 
-STATE=${OVENPROOF_STATE:-/var/tmp/ovenproof}
+STATE=/var/tmp/ovenproof
 for name in OVENPROOF_BAKE_ID OVENPROOF_VARIANT OVENPROOF_ARCH OVENPROOF_KERNEL_LINE OVENPROOF_BASE_ID OVENPROOF_BASE_NAME \
     OVENPROOF_AGENT_VERSION; do
     [[ -n ${!name:-} ]] || { echo "ovenproof-error: input-missing: the environment variable $name is not set" >&2; exit 1; }

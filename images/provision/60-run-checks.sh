@@ -3,7 +3,7 @@
 set -euo pipefail
 export LC_ALL=C
 
-STATE=${OVENPROOF_STATE:-/var/tmp/ovenproof}
+STATE=/var/tmp/ovenproof
 
 systemctl start docker.service
 code=0

@@ -3,7 +3,7 @@
 set -euo pipefail
 export LC_ALL=C
 
-export STATE=${OVENPROOF_STATE:-/var/tmp/ovenproof}
+export STATE=/var/tmp/ovenproof
 
 python3 - <<'PYTHON'
 import json, os, platform, re, subprocess

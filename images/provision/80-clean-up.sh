@@ -32,7 +32,7 @@ if [[ -s $ROOT/run/auditd.pid || -s $ROOT/var/run/auditd.pid ]]; then
 fi
 stop syslog.socket rsyslog.service
 # From systemd 243 on the journal can be asked to let go of the disk; before that it writes on into a deleted file.
-if journalctl --help | grep -q -- --relinquish-var; then
+if [[ $(journalctl --help) == *--relinquish-var* ]]; then
     journalctl --relinquish-var
 fi
 
