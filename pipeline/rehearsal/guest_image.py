@@ -136,7 +136,11 @@ def finish_tree(folder: Path, settings: Mapping[str, str], phase: Phase) -> None
     identity = [] if os.geteuid() == 0 else ["--map-auto", "--map-root-user"]
     size = DISK_BYTES // 1024 - PARTITION_START * SECTOR // 1024
     run_shown(
-        ["unshare", *identity, "--mount", "--pid", "--kill-child", str(STANDINS / "guest" / "finish-tree.sh")],
+        [
+            *("setpriv", "--pdeathsig", "KILL"),  # when we are killed the kernel ends it
+            *("unshare", *identity, "--mount", "--pid", "--kill-child"),
+            str(STANDINS / "guest" / "finish-tree.sh"),
+        ],
         phase,
         env={
             **os.environ,

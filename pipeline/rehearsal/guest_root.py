@@ -120,7 +120,7 @@ def ensure_guest_root(line: Line, cache: Cache, progress: Progress) -> Path:
         argv = mmdebstrap_argv(guest, hooks, downloads_of(guest, cache), folder / "root.tar", sources)
         with progress.phase(f"{guest.debian} for the {line} guest", EXPECTED_SECONDS) as phase:
             run_shown(
-                [*argv[:1], *_proxies(), *argv[1:]],
+                [*_ends_with_us(), *argv[:1], *_proxies(), *argv[1:]],
                 phase,
                 env=dict(os.environ) | _temporary_folder(folder),
                 remedy="check the network (http_proxy counts) and start again: finished downloads are kept",
@@ -168,6 +168,13 @@ def _proxies() -> list[str]:
     """The machine's own apt proxies; mmdebstrap takes those of the environment but not those of apt's configuration."""
     dump = run(["apt-config", "dump", "--format", '%f "%v"%n', "Acquire::http::Proxy", "Acquire::https::Proxy"])
     return [f"--aptopt={line}" for line in dump.splitlines() if not line.endswith('""')]
+
+
+def _ends_with_us() -> list[str]:
+    """What has the kernel end mmdebstrap when we are killed: with all its processes for root, else by a signal."""
+    if os.geteuid() == 0:
+        return ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount-proc", "--kill-child"]
+    return ["setpriv", "--pdeathsig", "TERM"]
 
 
 def _temporary_folder(folder: Path) -> dict[str, str]:
