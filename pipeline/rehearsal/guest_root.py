@@ -8,6 +8,7 @@ Downloads are kept by suite next to the cache's entries and written as they arri
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,11 +148,12 @@ def mmdebstrap_argv(guest: Guest, hooks: Path, downloads: Path | None, tar: Path
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in NOT_UNPACKED]
     argv += [f"--dpkgopt=path-include={pattern}" for pattern in UNPACKED_STILL]
     argv += ['--aptopt=Acquire::Languages "none"']
-    argv += [f'--setup-hook={hooks}/merge-usr.sh "$1"']
+    folder = shlex.quote(str(hooks))  # mmdebstrap gives its hooks to a shell
+    argv += [f'--setup-hook={folder}/merge-usr.sh "$1"']
     if downloads:
-        argv += [f'--setup-hook=BIND={downloads} {hooks}/keep-downloads.sh "$1"']
-    argv += [f'--essential-hook={hooks}/small-ramdisk.sh "$1"']
-    argv += [f'--customize-hook={hooks}/set-update-kernel-aside.sh "$1" {KERNEL} {UPDATE_KERNEL}']
+        argv += [f'--setup-hook=BIND={shlex.quote(str(downloads))} {folder}/keep-downloads.sh "$1"']
+    argv += [f'--essential-hook={folder}/small-ramdisk.sh "$1"']
+    argv += [f'--customize-hook={folder}/set-update-kernel-aside.sh "$1" {KERNEL} {UPDATE_KERNEL}']
     return [*argv, guest.suite, str(tar), str(sources)]
 
 

@@ -91,7 +91,7 @@ def test_the_disk_starts_by_itself_with_its_kernel_to_a_login_prompt(guest: Base
 
     assert re.findall(r"Linux version (\S+)", said) == [guest.kernel]
     assert re.fullmatch(r"5\.10\.0-\d+-cloud-amd64", guest.kernel)
-    assert "Ovenproof stand-in for Amazon Linux 2 (Debian 11)\r\n" in said
+    assert "Ovenproof stand-in for Amazon Linux 2 (Debian 11)\n" in said
     assert f"Kernel {guest.kernel} on an x86_64" in said
     assert said.endswith("login: ")
     assert "FAILED" not in said
