@@ -30,7 +30,9 @@ def test_downloads_go_straight_to_a_folder_that_outlives_the_build() -> None:
     kept = mmdebstrap_argv(GUESTS["al2023"], Path("/a b"), Path("/kept"), Path("t"), Path("s"))
     not_kept = mmdebstrap_argv(GUESTS["al2023"], Path("/a b"), None, Path("t"), Path("s"))
 
-    assert [word for word in kept if word not in not_kept] == ['--setup-hook=BIND=/kept '/a b'/keep-downloads.sh "$1"']
+    assert [word for word in kept if word not in not_kept] == [
+        """--setup-hook=BIND=/kept '/a b'/keep-downloads.sh "$1\""""
+    ]
 
 
 @pytest.mark.parametrize(("user", "folder"), [(0, "downloads/bullseye"), (1000, None)])
