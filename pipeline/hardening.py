@@ -88,6 +88,7 @@ def load_hardening(today: date, path: Path = HARDENING) -> Hardening:
     if faults:
         raise CatalogError(
             f"{path.name} has {len(faults)} rule{'s' if len(faults) > 1 else ''} that cannot hold",
+            expected="every waiver still open, every rule applied by a file under images/",
             found="\n".join(faults),
             where=str(path),
             remedy="apply the rule, or give its waiver a later day and a reason that is still true",

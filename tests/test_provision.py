@@ -407,8 +407,8 @@ STEM = f"amazon-guardduty-agent-{VERSION}.x86_64"
         (
             remove_signature,
             {},
-            f"signature-missing: URL/{VERSION}/x86_64/{STEM}.sig is not there (HTTP 404): check the agent's version and "
-            "the region's artifact account",
+            f"signature-missing: URL/{VERSION}/x86_64/{STEM}.sig is not there (HTTP 404): check the agent's version "
+            "and the region's artifact account",
         ),
         (
             remove_key,
@@ -448,7 +448,8 @@ STEM = f"amazon-guardduty-agent-{VERSION}.x86_64"
         (
             None,
             {"OVENPROOF_AGENT_FINGERPRINT": "093FF49D"},
-            "input-invalid: OVENPROOF_AGENT_FINGERPRINT has to be a full fingerprint of 40 hexadecimal digits, found '093FF49D'",
+            "input-invalid: OVENPROOF_AGENT_FINGERPRINT has to be a full fingerprint of 40 hexadecimal digits, found "
+            "'093FF49D'",
         ),
         (
             None,
@@ -521,9 +522,7 @@ def test_a_second_key_in_the_file_stops_the_bake(
     )
 
 
-def test_an_expired_key_stops_the_bake(
-    installing: Guest, tmp_path: Path, keys: Callable[..., Signer], store: Store
-) -> None:
+def test_an_expired_key_stops_the_bake(installing: Guest, keys: Callable[..., Signer], store: Store) -> None:
     old = keys(expires="20200201T000000", made="20200101T000000")
     old.sign(store.rpm, "--faked-system-time", "20200115T000000")
     store.key.write_bytes(old.public_key())
@@ -571,8 +570,8 @@ def test_a_kernel_without_btf_stops_the_bake(installing: Guest) -> None:
     done = installing.run("30-install-agent.sh")
 
     assert re.fullmatch(
-        r"ovenproof-error: btf-missing: kernel \S+ has no BTF \(CONFIG_DEBUG_INFO_BTF\), without which the agent cannot "
-        r"load its programs\n",
+        r"ovenproof-error: btf-missing: kernel \S+ has no BTF \(CONFIG_DEBUG_INFO_BTF\), without which the agent "
+        r"cannot load its programs\n",
         done.stderr,
     )
 
@@ -595,8 +594,8 @@ def test_old_kernels_need_32_mb_to_lock(installing: Guest, kernel: str, memlock:
     assert (done.returncode == 0) is enough
     if not enough:
         assert done.stderr == (
-            "ovenproof-error: memlock-too-low: amazon-guardduty-agent.service may lock 65536 bytes, and kernel 5.10.1-a "
-            "needs at least 33554432: see /lib/systemd/system-generators/ovenproof-agent-limits\n"
+            "ovenproof-error: memlock-too-low: amazon-guardduty-agent.service may lock 65536 bytes, and kernel "
+            "5.10.1-a needs at least 33554432: see /lib/systemd/system-generators/ovenproof-agent-limits\n"
         )
 
 
@@ -726,11 +725,9 @@ def test_a_disk_that_takes_no_discard_is_left_as_it_is(dirty: Guest) -> None:
     assert [call for call in dirty.calls() if call.startswith("fstrim")] == []
 
 
-@pytest.mark.parametrize("line", LIST.read_text().splitlines())
+@pytest.mark.parametrize("line", [line for line in LIST.read_text().splitlines() if line[:1] in "re"])
 def test_every_kind_of_leftover_is_both_removed_and_seen(dirty: Guest, line: str) -> None:
     """One list drives both scripts: what the one leaves, the other finds."""
-    if line.startswith("#") or line.startswith("keep"):
-        return
     action, _, pattern, _ = line.split(None, 3)
     sample = re.sub(r"\[0-9\]", "7", pattern).replace("**/*", "some/file").replace("**", "x").replace("*", "x")
     dirty.run("80-clean-up.sh")
@@ -751,8 +748,8 @@ def test_an_image_whose_agent_would_not_start_does_not_pass(dirty: Guest) -> Non
     done = dirty.run("90-last-look.sh", ENABLED="disabled")
 
     assert done.stderr == (
-        "ovenproof-error: unit-not-enabled: amazon-guardduty-agent.service is 'disabled' in the finished image, expected "
-        "'enabled'\n"
+        "ovenproof-error: unit-not-enabled: amazon-guardduty-agent.service is 'disabled' in the finished image, "
+        "expected 'enabled'\n"
     )
 
 

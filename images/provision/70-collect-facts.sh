@@ -57,12 +57,12 @@ def agent():
         "UnitFileState,ActiveState,SubState,MemoryMax,MemoryLimit,LimitMEMLOCK,CPUQuotaPerSecUSec", "amazon-guardduty-agent.service",
     ))
     limits = [limit for limit in (number(unit.get("MemoryMax")), number(unit.get("MemoryLimit"))) if limit is not None]
-    quota = re.match(r"^(\d+)ms$", unit.get("CPUQuotaPerSecUSec", ""))
+    quota = re.findall(r"(\d+(?:\.\d+)?)(s|ms)\b", unit.get("CPUQuotaPerSecUSec", ""))
     known.update(
         unit={"enabled": unit["UnitFileState"], "active": unit["ActiveState"], "sub": unit["SubState"]},
         memory_max_bytes=min(limits) if limits else None,
         memlock_bytes=number(unit.get("LimitMEMLOCK")),
-        cpu_quota_percent=int(quota.group(1)) // 10 if quota else None,
+        cpu_quota_percent=round(sum(float(value) * (100 if of == "s" else 0.1) for value, of in quota)) if quota else None,
     )
     return known
 
