@@ -76,6 +76,51 @@ def test_wrong_use_ends_with_code_2(program: Any, arguments: list[str], capsys: 
     assert capsys.readouterr().err.startswith("usage: ovenproof-check ")
 
 
+REPORT = {"passed": True, "kernel": "5.10.1-a"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "out", "err"),
+    [
+        (lambda *_: REPORT, 0, '{"kernel": "5.10.1-a", "passed": true}\n', ""),
+        (lambda *_: REPORT | {"passed": False}, 1, '{"kernel": "5.10.1-a", "passed": false}\n', ""),
+        (
+            lambda *_: json.loads("no report"),
+            3,
+            "",
+            "ovenproof-error: check-crashed: ovenproof-check itself went wrong\nTraceback ",
+        ),
+    ],
+)
+def test_the_exit_code_tells_passed_failed_and_could_not_run_apart(
+    program: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    outcome: Callable[..., object],
+    code: int,
+    out: str,
+    err: str,
+) -> None:
+    monkeypatch.setattr(program, "check", outcome)
+    monkeypatch.setattr(program.os, "geteuid", lambda: 0)
+
+    assert program.main(["--format", "json"]) == code
+    said = capsys.readouterr()
+    assert said.out == out
+    assert said.err.startswith(err) and bool(said.err) is bool(err)
+
+
+def test_without_root_it_says_so(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
+
+    assert program.main([]) == 3
+    assert capsys.readouterr().err == (
+        "ovenproof-error: not-root: ovenproof-check reads what only root may read: run it with sudo\n"
+    )
+
+
 # -- units over a window -----------------------------------------------------------------------------------------------
 
 RUNNING = {

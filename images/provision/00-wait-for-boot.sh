@@ -43,10 +43,18 @@ holder() {
     inode=$(stat -c %i "$lock" 2>/dev/null) || return 1
     awk -v inode=":$inode\$" '$6 ~ inode { print $5; found = 1; exit } END { exit !found }' /proc/locks
 }
+package_manager() {
+    local process name
+    for process in /proc/[0-9]*; do
+        read -r name 2>/dev/null <"$process/comm" || continue
+        case $name in yum | dnf | rpm | packagekitd) echo "${process#/proc/}"; return 0 ;; esac
+    done
+    return 1
+}
 deadline=$((SECONDS + LOCK_SECONDS))
-while pid=$(holder) || pid=$(pgrep -o -x 'yum|dnf|rpm|packagekitd'); do
+while pid=$(holder) || pid=$(package_manager); do
     ((SECONDS < deadline)) || fail rpm-locked \
-        "process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)) still held the package database after $LOCK_SECONDS s"
+        "process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline")) still held the package database after $LOCK_SECONDS s"
     sleep 2
 done
 echo "the machine is at rest: kernel $(uname -r), booted $(uptime -s)"
