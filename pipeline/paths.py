@@ -21,5 +21,8 @@ def local_root() -> Path:
     """State of the local target: images, instances, records and locks of local bakes.
 
     It lies inside the cache because local images are backed by the base guests cached there: both go together.
+    `OVENPROOF_LOCAL` puts it elsewhere, so that tests have a cloud of their own beside the user's.
     """
+    if chosen := os.environ.get("OVENPROOF_LOCAL"):
+        return Path(chosen)
     return cache_root() / "local"
