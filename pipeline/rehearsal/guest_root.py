@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.cache import Cache, digest_tree
+from pipeline.errors import MachineError
 from pipeline.process import run
 from pipeline.progress import Progress
 from pipeline.tools import require_space, run_shown
@@ -23,7 +24,6 @@ Line = Literal["al2", "al2023"]
 
 STANDINS: Final = Path(__file__).parent / "standins"
 UPDATE_KERNEL: Final = "update-kernel"  # folder of the root; the disk never holds it
-ARCHIVE: Final = "http://deb.debian.org"  # signed by Debian's keys, so plain HTTP, as on every Debian machine
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 APT_PACKAGES: Final[Mapping[str, str]] = {
@@ -110,14 +110,14 @@ def ensure_guest_root(line: Line, cache: Cache, progress: Progress) -> Path:
     hooks = STANDINS / "guest" / "root-hooks"
     inputs = {
         "command": " ".join(mmdebstrap_argv(guest, Path("hooks"), None, Path("root.tar"), Path("sources"))),
-        "sources": sources_list(guest.suite),
+        "suite": guest.suite,
         "hooks": digest_tree([hooks]),
     }
 
     def make(folder: Path) -> None:
         require_space(cache.root, ROOT_BYTES, f"the {line} guest's root file system")
         sources = folder / "sources.list"
-        sources.write_text(sources_list(guest.suite))
+        sources.write_text(sources_list(guest.suite, machine_mirrors()))
         argv = mmdebstrap_argv(guest, hooks, downloads_of(guest, cache), folder / "root.tar", sources)
         with progress.phase(f"{guest.debian} for the {line} guest", EXPECTED_SECONDS) as phase:
             run_shown(
@@ -130,11 +130,42 @@ def ensure_guest_root(line: Line, cache: Cache, progress: Progress) -> Path:
     return cache.entry(f"guest-root-{line}", inputs, make) / "root.tar"
 
 
-def sources_list(suite: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Mirrors:
+    """Where a machine gets Debian from. Debian's keys sign what comes, so plain HTTP will do."""
+
+    archive: str
+    security: str
+
+
+def machine_mirrors() -> Mirrors:
+    """The mirrors of this machine's own apt. Raises MachineError when it names none of Debian's."""
+    return mirrors_in(run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)"]))
+
+
+def mirrors_in(index_targets: str) -> Mirrors:
+    """The mirrors among apt's index targets, given as lines of address, origin and label."""
+    found: dict[str, str] = {}
+    for line in index_targets.splitlines():
+        address, _, origin_and_label = line.partition(" ")
+        found.setdefault(origin_and_label.strip(), address)
+    try:
+        return Mirrors(archive=found["Debian Debian"], security=found["Debian Debian-Security"])
+    except KeyError as error:
+        raise MachineError(
+            "this machine's apt names no mirror of Debian to make the guests from",
+            expected="sources with the origin Debian and the labels Debian and Debian-Security",
+            found="\n".join(f"{label or 'no origin'}: {address}" for label, address in found.items()) or "no sources",
+            where="apt-get indextargets",
+            remedy="run `apt-get update` once, or add Debian's own sources, and start again",
+        ) from error
+
+
+def sources_list(suite: str, mirrors: Mirrors) -> str:
     """Where the packages come from: the suite as released, which holds the older kernel, and its security updates."""
     return (
-        f"deb [signed-by={KEYRING}] {ARCHIVE}/debian {suite} main\n"
-        f"deb [signed-by={KEYRING}] {ARCHIVE}/debian-security {suite}-security main\n"
+        f"deb [signed-by={KEYRING}] {mirrors.archive} {suite} main\n"
+        f"deb [signed-by={KEYRING}] {mirrors.security} {suite}-security main\n"
     )
 
 

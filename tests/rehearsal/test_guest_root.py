@@ -6,14 +6,49 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache import Cache
-from pipeline.rehearsal.guest_root import GUESTS, PACKAGES, downloads_of, mmdebstrap_argv, sources_list
+from pipeline.errors import MachineError
+from pipeline.rehearsal.guest_root import (
+    GUESTS,
+    PACKAGES,
+    Mirrors,
+    downloads_of,
+    mirrors_in,
+    mmdebstrap_argv,
+    sources_list,
+)
 
 
 def test_packages_come_from_the_release_and_its_security_updates_both_signed_by_debian() -> None:
-    assert sources_list("bullseye") == (
-        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main\n"
+    mirrors = Mirrors(archive="http://mirror.example/debian/", security="http://mirror.example/security/")
+    assert sources_list("bullseye", mirrors) == (
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian/ bullseye main\n"
         "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
-        "http://deb.debian.org/debian-security bullseye-security main\n"
+        "http://mirror.example/security/ bullseye-security main\n"
+    )
+
+
+def test_mirrors_are_those_of_the_machines_own_apt() -> None:
+    targets = (
+        "https://other.example/apt/ Other Other\n"
+        "http://mirror.example/security/ Debian Debian-Security\n"
+        "http://mirror.example/debian/ Debian Debian\n"
+        "http://second.example/debian/ Debian Debian\n"
+    )
+    assert mirrors_in(targets) == Mirrors(
+        archive="http://mirror.example/debian/", security="http://mirror.example/security/"
+    )
+
+
+def test_an_apt_without_debians_mirrors_is_told_so() -> None:
+    with pytest.raises(MachineError) as error:
+        mirrors_in("https://other.example/apt/ Other Other\nhttp://new.example/debian/  \n")
+    assert str(error.value) == (
+        "this machine's apt names no mirror of Debian to make the guests from\n"
+        "  expected: sources with the origin Debian and the labels Debian and Debian-Security\n"
+        "  found:    Other Other: https://other.example/apt/\n"
+        "            no origin: http://new.example/debian/\n"
+        "  where:    apt-get indextargets\n"
+        "  do:       run `apt-get update` once, or add Debian's own sources, and start again"
     )
 
 
