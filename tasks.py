@@ -104,9 +104,9 @@ def local(_: Context, start: bool = False, stop: bool = False, clean: bool = Fal
 @tells_errors
 def bench(_: Context, what: str) -> None:
     """Measure Ovenproof itself; ratios, because machines differ."""
-    from pipeline import flow
+    from pipeline import bench as benches
 
-    print(flow.bench(what))
+    print(benches.bench(what))
 
 
 @task(

@@ -95,7 +95,7 @@ def bake(
     cleaned up.
     """
     env = {**environment, **tools.environment()}
-    arguments = [f"-var-file={workplace.folder / VARIABLES}", workplace.folder / TEMPLATE]
+    arguments = [f"-var-file={workplace.folder / VARIABLES}", str(workplace.folder / TEMPLATE)]
     with progress.phase("packer validate"):
         run([tools.packer, "validate", *arguments], cwd=paths.CHECKOUT, env=env)
     follower = BuildFollower(clock)

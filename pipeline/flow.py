@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import ClientError
@@ -29,6 +30,7 @@ from pipeline.errors import OvenproofError, ProofError, UsageError
 from pipeline.hardening import load_hardening
 from pipeline.packer_output import Baked, Timing
 from pipeline.plan import (
+    NEVER_BAKED,
     BakeInputs,
     Decision,
     Lock,
@@ -59,6 +61,9 @@ from pipeline.render import packer_variables, render, template_context
 from pipeline.signals import as_interrupted
 from pipeline.target import AwsTarget, Target
 from pipeline.tools import MODULES, Tools, pinned_versions, tools_alongside
+
+if TYPE_CHECKING:
+    from pipeline.rehearsal.cloud import Status
 
 PROOF_PHASE = "proof"
 
@@ -91,7 +96,7 @@ def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool
         today = clock.now().date()
         cache = Cache(paths.cache_root(), progress.say)
         with tools_alongside(cache, progress) as tools_made:
-            target = open_target(on, catalog, selection, region, cache=cache, progress=progress)
+            target = open_target(on, catalog, selection, region, today=today, cache=cache, progress=progress)
             tools = tools_made()
         planned = plan_one(catalog, selection, target, today=today, force=force)
         for warning in planned.warnings:
@@ -132,7 +137,14 @@ def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool
 
 
 def open_target(
-    on: str, catalog: Catalog, selection: VariantSelection, region: str, *, cache: Cache, progress: Progress
+    on: str,
+    catalog: Catalog,
+    selection: VariantSelection,
+    region: str,
+    *,
+    today: date,
+    cache: Cache,
+    progress: Progress,
 ) -> Target:
     """The target of that name, ready to bake `selection`. Raises UsageError for a name that is none."""
     region = region or catalog.default_region
@@ -142,7 +154,7 @@ def open_target(
         case "local":
             from pipeline.rehearsal.target import open_local_target
 
-            return open_local_target(catalog, selection, region, cache=cache, progress=progress)
+            return open_local_target(catalog, selection, region, today=today, cache=cache, progress=progress)
     raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")
 
 
@@ -376,13 +388,25 @@ def _plan_row(
     progress: Progress,
 ) -> PlanRow:
     try:
-        target = open_target(on, catalog, selection, region, cache=cache, progress=progress)
+        if on == "local" and _never_proven_here(selection):
+            decision = Decision(bake=True, reasons=(NEVER_BAKED,))
+            warning = end_of_support_warning(selection, today)
+            return PlanRow(name=selection.id, decision=decision, lock=None, warnings=(warning,) if warning else ())
+        target = open_target(on, catalog, selection, region, today=today, cache=cache, progress=progress)
         planned = plan_one(catalog, selection, target, today=today)
     except OvenproofError as error:
         if error.exit_code in (2, 7, 8):  # this one cannot be baked; the others may
             return PlanRow(name=selection.id, decision=None, lock=None, problem=error.what)
         raise
     return PlanRow(name=selection.id, decision=planned.decision, lock=planned.lock, warnings=planned.warnings)
+
+
+def _never_proven_here(selection: VariantSelection) -> bool:
+    """Whether a plan can do without the local cloud: making a guest takes minutes, and the answer is known."""
+    from pipeline.rehearsal.target import require_stand_in
+
+    require_stand_in(selection)
+    return not lock_path(paths.local_root() / "locks", selection).exists()
 
 
 def record_folders() -> tuple[Path, ...]:
@@ -429,3 +453,44 @@ def _session(on: str, region: str) -> boto3.Session | None:
             cloud = LocalCloud.find(paths.local_root())
             return cloud.session(region) if cloud else None
     raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")
+
+
+def local(*, start: bool, stop: bool, clean: bool) -> str:
+    """Show the local cloud, after starting, stopping or cleaning it if asked. Raises UsageError for two of them."""
+    from pipeline.rehearsal.cloud import LocalCloud, remove_state
+
+    if start + stop + clean > 1:
+        raise UsageError("--start, --stop and --clean exclude each other", remedy="choose one")
+    root = paths.local_root()
+    cloud = LocalCloud.ensure(root) if start else LocalCloud.find(root)
+    if clean:
+        removed = cloud.clean() if cloud else remove_state(root)
+        if cloud:
+            cloud.stop()
+        for folder in ("records", "locks"):
+            shutil.rmtree(root / folder, ignore_errors=True)
+        return "\n".join(["removed, with all local records and locks:", *removed]) if removed else "nothing was there"
+    if cloud is None:
+        return "the local cloud is not running; `./run build-image` starts it when needed, `./run local --start` now"
+    if stop:
+        cloud.stop()
+        return "the local cloud has ended, with every guest in it; images and records stay"
+    return _local_status(cloud.status())
+
+
+def _local_status(status: Status) -> str:
+    lines = [
+        f"local cloud: {status.endpoint}, process {status.pid}, up {duration(status.uptime_seconds)}, "
+        f"{status.disk_bytes / 2**20:.0f} MiB of disk"
+    ]
+    for one in status.instances:
+        lines.append(
+            f"  instance {one.instance_id}  {one.state}  {one.address or 'no address'}  process {one.pid or '-'}  "
+            f"{one.memory_bytes / 2**20:.0f} MiB  {duration(one.age_seconds)}  of {one.image_id}  "
+            f"bake {one.tags.get(tags.BAKE_ID, '-')}"
+        )
+    for image in status.images:
+        state = "" if image.registered else "  deregistered, still backs another disk"
+        lines.append(f"  image    {image.image_id}  {image.disk_bytes / 2**20:.0f} MiB  {image.name}{state}")
+    lines += [f"  base     {base.line}  {base.disk}" for base in status.bases]
+    return "\n".join(lines)

@@ -179,6 +179,9 @@ class Change:
         return f"{self.what}: {self.old} -> {self.new}" if self.old or self.new else self.what
 
 
+NEVER_BAKED: Final = Change(what="never baked and proven here")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """Whether to bake, and each reason for it; without a reason there is no bake."""
@@ -193,7 +196,7 @@ def decide(inputs: BakeInputs, lock: Lock | None, *, image_exists: bool, force: 
     `image_exists` is whether every image of the lock is still there; without a lock it means nothing.
     """
     if lock is None:
-        reasons = [Change(what="never baked and proven here")]
+        reasons = [NEVER_BAKED]
     else:
         reasons = list(changes(lock.inputs, inputs))
         if not image_exists:

@@ -55,8 +55,10 @@ class BaseGuest:
     digest: str
 
 
-def ensure_base_guest(line: Line, cache: Cache, progress: Progress) -> BaseGuest:
+def ensure_base_guest(line: Line, release: str, cache: Cache, progress: Progress) -> BaseGuest:
     """Return the line's base guest, made on first use (about two minutes).
+
+    `release` is any word; another one is another base, as upstream's releases are, and is made within a minute.
 
     The packages of `guest_root.APT_PACKAGES` have to be on the machine. Raises MachineError.
     """
@@ -67,6 +69,7 @@ def ensure_base_guest(line: Line, cache: Cache, progress: Progress) -> BaseGuest
     hosts = hosts_text(boto3.Session().get_available_regions("guardduty"))
     files = STANDINS / "guest"
     inputs = {
+        "release": release,
         "root": root.parent.name,
         "packages": packages.name,
         "files": digest_tree([files / "rootfs", files / "finish-tree.sh"]),

@@ -6,7 +6,7 @@ cached, so later starts only look.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -79,8 +79,13 @@ def require_stand_in(selection: VariantSelection) -> None:
         )
 
 
+def monthly_release(day: date) -> str:
+    """The base's release on a day: a new one each month, or the policy on the base's age would end all local bakes."""
+    return f"{day:%Y-%m}"
+
+
 def open_local_target(
-    catalog: Catalog, selection: VariantSelection, region: str, *, cache: Cache, progress: Progress
+    catalog: Catalog, selection: VariantSelection, region: str, *, today: date, cache: Cache, progress: Progress
 ) -> LocalTarget:
     """Make ready what a bake of `selection` needs on this machine, and the local cloud with it.
 
@@ -93,7 +98,7 @@ def open_local_target(
     version = catalog.agent.version
     if not any(cache.root.glob(f"guest-{line}-*")):
         require_space(cache.root, GUEST_BYTES, f"the {line} base guest and an image of it")
-    guest = ensure_base_guest(line, cache, progress)
+    guest = ensure_base_guest(line, monthly_release(today), cache, progress)
     artifacts = ensure_artifacts(version, cache, progress)
     repository = ensure_repository(line, cache, progress)
     base = BaseRecord(
@@ -121,6 +126,8 @@ def open_local_target(
                 played_by=f"an update of the kernel and the ECS agent for the {line} guest",
                 digest=repository.name.rpartition("-")[2],
             ),
-            StandIn(part="AWS", played_by="moto, extended: QEMU guests, SSM commands, GuardDuty coverage", digest=""),
+            StandIn(
+                part="AWS API", played_by="moto, extended: QEMU guests, SSM commands, GuardDuty coverage", digest=""
+            ),
         ),
     )

@@ -11,11 +11,13 @@ import pytest
 
 from pipeline import paths
 from pipeline.cache import Cache
+from pipeline.clock import SystemClock
 from pipeline.errors import MachineError
 from pipeline.process import run
 from pipeline.progress import Progress
 from pipeline.rehearsal.guest_image import BaseGuest, core_in_gap, ensure_base_guest, first_sector, hosts_text
 from pipeline.rehearsal.guest_root import APT_PACKAGES
+from pipeline.rehearsal.target import monthly_release
 from pipeline.tools import ensure_apt_packages
 
 BOOT_SECONDS = 600  # emulated, on a machine that runs other tests beside it
@@ -58,7 +60,9 @@ def test_the_guest_knows_the_data_endpoint_of_every_region_by_its_private_name()
 def guest() -> BaseGuest:
     progress = Progress()
     ensure_apt_packages(APT_PACKAGES, progress)
-    return ensure_base_guest("al2", Cache(paths.cache_root(), progress.say), progress)
+    return ensure_base_guest(
+        "al2", monthly_release(SystemClock().now().date()), Cache(paths.cache_root(), progress.say), progress
+    )
 
 
 @contextmanager
