@@ -81,6 +81,7 @@ class Planned:
     lock: Lock | None
     decision: Decision
     warnings: tuple[str, ...]
+    images: Path
 
 
 def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool) -> str:
@@ -98,41 +99,56 @@ def build_image(variant: str, flavour: str, *, on: str, region: str, force: bool
         with tools_alongside(cache, progress) as tools_made:
             target = open_target(on, catalog, selection, region, today=today, cache=cache, progress=progress)
             tools = tools_made()
-        planned = plan_one(catalog, selection, target, today=today, force=force)
-        for warning in planned.warnings:
-            progress.say(f"warning: {warning}")
-        if not planned.decision.bake and planned.lock:
-            images = ", ".join(f"{image} ({where})" for where, image in planned.lock.images.items())
-            return (
-                f"nothing to do: no input changed since {selection.id} was proven\n"
-                f"  image:  {images}\n"
-                f"  record: {target.records / planned.lock.record}\n"
-                "  `--force` bakes all the same"
-            )
-        for reason in planned.decision.reasons:
-            progress.say(f"baking {selection.id} because: {reason}")
-        for stand_in in target.stand_ins:
-            progress.say(f"stand-in for the {stand_in.part}: {stand_in.played_by}")
-        record, folder = bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
-        path = write_record(record, folder)
-        if not record.proven:
-            raise ProofError(
-                f"the image of {selection.id} did not prove itself and was removed",
-                expected="no failure on a new instance launched from it",
-                found="\n".join(record.proof.failures),
-                where=str(folder / "record.md"),
-                remedy="mend what the failures name, then bake again",
-            )
-        write_lock(
-            lock_path(target.locks, selection),
-            Lock(
-                bake_id=record.bake_id,
-                proven_at=record.ended_at,
-                images=record.images,
-                record=str(path.relative_to(target.records)),
-                inputs=record.inputs,
-            ),
+        return build_on(target, catalog, selection, tools=tools, force=force, clock=clock, progress=progress)
+
+
+def build_on(
+    target: Target,
+    catalog: Catalog,
+    selection: VariantSelection,
+    *,
+    tools: Tools,
+    force: bool,
+    clock: Clock,
+    progress: Progress,
+    images: Path = paths.IMAGES,
+) -> str:
+    """What `build_image` does once the target is open; `images` is the folder that the image is made from."""
+    planned = plan_one(catalog, selection, target, today=clock.now().date(), force=force, images=images)
+    for warning in planned.warnings:
+        progress.say(f"warning: {warning}")
+    if not planned.decision.bake and planned.lock:
+        proven = ", ".join(f"{image} ({where})" for where, image in planned.lock.images.items())
+        return (
+            f"nothing to do: no input changed since {selection.id} was proven\n"
+            f"  image:  {proven}\n"
+            f"  record: {target.records / planned.lock.record}\n"
+            "  `--force` bakes all the same"
         )
+    for reason in planned.decision.reasons:
+        progress.say(f"baking {selection.id} because: {reason}")
+    for stand_in in target.stand_ins:
+        progress.say(f"stand-in for the {stand_in.part}: {stand_in.played_by}")
+    record, folder = bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
+    path = write_record(record, folder)
+    if not record.proven:
+        raise ProofError(
+            f"the image of {selection.id} did not prove itself and was removed",
+            expected="no failure on a new instance launched from it",
+            found="\n".join(record.proof.failures),
+            where=str(folder / "record.md"),
+            remedy="mend what the failures name, then bake again",
+        )
+    write_lock(
+        lock_path(target.locks, selection),
+        Lock(
+            bake_id=record.bake_id,
+            proven_at=record.ended_at,
+            images=record.images,
+            record=str(path.relative_to(target.records)),
+            inputs=record.inputs,
+        ),
+    )
     return _summary(record, folder)
 
 
@@ -159,7 +175,13 @@ def open_target(
 
 
 def plan_one(
-    catalog: Catalog, selection: VariantSelection, target: Target, *, today: date, force: bool = False
+    catalog: Catalog,
+    selection: VariantSelection,
+    target: Target,
+    *,
+    today: date,
+    force: bool = False,
+    images: Path = paths.IMAGES,
 ) -> Planned:
     """Resolve the base, name the inputs, compare them with the lock. Raises PolicyRefusal, CatalogError, CloudError."""
     catalog.check_waivers(today)
@@ -174,9 +196,9 @@ def plan_one(
         base=base,
         agent_url=agent.url,
         agent_fingerprint=agent.fingerprint,
-        context=template_context(catalog, selection, target.name),
+        context=template_context(catalog, selection, target.name, images),
         tools=pinned_versions(MODULES / "go.mod"),
-        files=digest_files(),
+        files=digest_files(images),
         stand_ins={stand_in.part: stand_in.digest for stand_in in target.stand_ins if stand_in.digest},
     )
     lock = read_lock(lock_path(target.locks, selection))
@@ -194,6 +216,7 @@ def plan_one(
         inputs=inputs,
         lock=lock,
         decision=decide(inputs, lock, image_exists=exists, force=force),
+        images=images,
         warnings=tuple(warning for warning in warnings if warning),
     )
 
@@ -272,10 +295,11 @@ def _bake(
         architecture=selection.flavour.architecture,
         tools=tools,
         today=started.date(),
+        images=planned.images,
     )
     write_inputs(
         workplace,
-        render(template_context(catalog, selection, target.name)),
+        render(template_context(catalog, selection, target.name, planned.images)),
         packer_variables(
             selection=selection,
             policies=catalog.policies,
@@ -288,6 +312,7 @@ def _bake(
             started=started,
             stage_dir=workplace.stage,
             work_dir=workplace.folder,
+            images=planned.images,
         ),
     )
     try:
