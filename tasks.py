@@ -95,9 +95,9 @@ def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False
 @tells_errors
 def local(_: Context, start: bool = False, stop: bool = False, clean: bool = False) -> None:
     """Show the local cloud: images, instances, addresses, disk used; or start, stop or clean it."""
-    from pipeline import flow
+    from pipeline.rehearsal.manage import manage
 
-    print(flow.local(start=start, stop=stop, clean=clean))
+    print(manage(start=start, stop=stop, clean=clean))
 
 
 @task(help={"what": "`bake`: our bake against bare `packer build` of the same template, side by side"})
