@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import ClientError
@@ -61,9 +60,6 @@ from pipeline.render import packer_variables, render, template_context
 from pipeline.signals import as_interrupted
 from pipeline.target import AwsTarget, Target
 from pipeline.tools import MODULES, Tools, pinned_versions, tools_alongside
-
-if TYPE_CHECKING:
-    from pipeline.rehearsal.cloud import Status
 
 PROOF_PHASE = "proof"
 
@@ -478,44 +474,3 @@ def _session(on: str, region: str) -> boto3.Session | None:
             cloud = LocalCloud.find(paths.local_root())
             return cloud.session(region) if cloud else None
     raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")
-
-
-def local(*, start: bool, stop: bool, clean: bool) -> str:
-    """Show the local cloud, after starting, stopping or cleaning it if asked. Raises UsageError for two of them."""
-    from pipeline.rehearsal.cloud import LocalCloud, remove_state
-
-    if start + stop + clean > 1:
-        raise UsageError("--start, --stop and --clean exclude each other", remedy="choose one")
-    root = paths.local_root()
-    cloud = LocalCloud.ensure(root) if start else LocalCloud.find(root)
-    if clean:
-        removed = cloud.clean() if cloud else remove_state(root)
-        if cloud:
-            cloud.stop()
-        for folder in ("records", "locks"):
-            shutil.rmtree(root / folder, ignore_errors=True)
-        return "\n".join(["removed, with all local records and locks:", *removed]) if removed else "nothing was there"
-    if cloud is None:
-        return "the local cloud is not running; `./run build-image` starts it when needed, `./run local --start` now"
-    if stop:
-        cloud.stop()
-        return "the local cloud has ended, with every guest in it; images and records stay"
-    return _local_status(cloud.status())
-
-
-def _local_status(status: Status) -> str:
-    lines = [
-        f"local cloud: {status.endpoint}, process {status.pid}, up {duration(status.uptime_seconds)}, "
-        f"{status.disk_bytes / 2**20:.0f} MiB of disk"
-    ]
-    for one in status.instances:
-        lines.append(
-            f"  instance {one.instance_id}  {one.state}  {one.address or 'no address'}  process {one.pid or '-'}  "
-            f"{one.memory_bytes / 2**20:.0f} MiB  {duration(one.age_seconds)}  of {one.image_id}  "
-            f"bake {one.tags.get(tags.BAKE_ID, '-')}"
-        )
-    for image in status.images:
-        state = "" if image.registered else "  deregistered, still backs another disk"
-        lines.append(f"  image    {image.image_id}  {image.disk_bytes / 2**20:.0f} MiB  {image.name}{state}")
-    lines += [f"  base     {base.line}  {base.disk}" for base in status.bases]
-    return "\n".join(lines)
