@@ -102,7 +102,7 @@ def test_the_tags_are_those_the_sweeper_knows() -> None:
     for key in (tags.BAKE_ID, tags.OWNER, tags.EXPIRES_AT):
         assert re.search(rf"^    {key} += var\.", rendered, re.MULTILINE)
     assert re.search(rf'^    {tags.STATE} += "baked"', rendered, re.MULTILINE)
-    assert re.search(r'^    {} += "{}"'.format(*tags.EXCLUDE_FROM_MANAGED_AGENT), rendered, re.MULTILINE)
+    assert re.search(rf'^    {tags.EXCLUDE_FROM_MANAGED_AGENT} += "false"', rendered, re.MULTILINE)
 
 
 def test_the_temporary_role_may_open_a_session_and_nothing_else() -> None:

@@ -13,6 +13,9 @@ from typing import Any
 import boto3
 import pytest
 from moto.core.base_backend import BackendDict
+from moto.ec2.models import ec2_backends
+from moto.guardduty.models import guardduty_backends
+from moto.ssm.models import ssm_backends
 from werkzeug.serving import make_server
 
 from pipeline.rehearsal import ec2, guardduty, ssm, stand_in
@@ -124,6 +127,8 @@ def rehearsal(tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch) ->
     made.append(Rehearsal(world=world, clock=clock, root=tmp_path / "local"))
     world.add_base(a_base(tmp_path))
     start_over()
+    for backends in (ec2_backends, ssm_backends, guardduty_backends):
+        monkeypatch.setattr(backends, "backend", backends.backend)  # other tests of this process want moto's own back
     for service in (ec2, ssm, guardduty):
         service.install(world)
     application = Application(world, token=TOKEN, started=clock.now(), stop=lambda: None)
