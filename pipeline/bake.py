@@ -41,6 +41,12 @@ class Workplace:
         """What is uploaded; the folder keeps its name in the guest."""
         return self.folder / "ovenproof"
 
+    def tidy(self) -> None:
+        """Remove what only Packer needed: the staged files, and the package databases that the SBOM came from."""
+        shutil.rmtree(self.stage, ignore_errors=True)
+        shutil.rmtree(self.folder / "package-databases", ignore_errors=True)
+        (self.folder / "package-databases.tar.gz").unlink(missing_ok=True)
+
     @property
     def log(self) -> Path:
         return self.folder / LOG

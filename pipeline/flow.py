@@ -321,7 +321,7 @@ def _bake(
             clock=SystemClock(),
         )
     finally:
-        shutil.rmtree(workplace.stage)
+        workplace.tidy()
 
 
 def owner() -> str:
