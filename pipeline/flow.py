@@ -7,7 +7,6 @@ does stands in the module of its name.
 import getpass
 import os
 import secrets
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
