@@ -419,6 +419,7 @@ HEALTHY: dict[str, Any] = {
     "release": {"OVENPROOF_KERNEL_LINE": "5.10", "OVENPROOF_AGENT_VERSION": "1.17.1"},
     "kernel": "5.10.1-a",
     "kernel_line": "5.10",
+    "charges_memlock": True,
     "btf": True,
     "agent": {
         "version": "1.17.1",
@@ -523,6 +524,14 @@ def test_an_agent_without_an_endpoint_passes_on_the_builder_only(failing: Callab
 
     assert failing(HEALTHY | {"at": "bake", "agent": waiting | {"excused": True}}) == set()
     assert failing(HEALTHY | {"agent": waiting}) == {"agent-steady"}
+
+
+@pytest.mark.slow
+def test_newer_kernels_do_not_charge_locked_memory(failing: Callable[[dict[str, Any]], set[str]]) -> None:
+    little = HEALTHY["agent"] | {"memlock": 8388608, "process_memlock": 8388608}
+
+    assert failing(HEALTHY | {"agent": little, "charges_memlock": False}) == set()
+    assert failing(HEALTHY | {"agent": little}) == {"agent-memlock", "agent-process-memlock"}
 
 
 BROKEN: list[tuple[str, object, str]] = [

@@ -73,7 +73,7 @@ chmod u-x,g-wx,o-rwx /etc/shadow /etc/gshadow
 # -- modes of what other packages own ----------------------------------------------------------------------------
 shopt -s nullglob
 rm -f /etc/cron.deny /etc/at.deny
-for path in /etc/crontab /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly; do
+for path in /etc/crontab /etc/cron.{d,hourly,daily,weekly,monthly,yearly}; do
     if [[ -e $path ]]; then chmod go-rwx "$path"; fi
 done
 for path in /boot/grub*/grub.cfg /boot/grub*/user.cfg; do
