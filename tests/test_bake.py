@@ -1,0 +1,108 @@
+"""A bake's folder, and what Packer's end means, played by a small program in Packer's place."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.bake import Workplace, bake, stage, write_inputs
+from pipeline.clock import SystemClock
+from pipeline.errors import BakeError, MachineError
+from pipeline.hardening import load_hardening
+from pipeline.progress import Progress
+from pipeline.tools import Tools
+from tests.doubles import START
+
+BUILD = "ecs.amazon-ebs.node"
+MANIFEST = {
+    "builds": [
+        {
+            "name": "node",
+            "builder_type": "amazon-ebs",
+            "artifact_id": "eu-central-1:ami-1",
+            "packer_run_uuid": "u",
+        }
+    ],
+    "last_run_uuid": "u",
+}
+
+
+def tools(folder: Path, validate: str = "true", build: str = "true") -> Tools:
+    """Tools whose Packer runs one line of shell for `validate` and one for `build`."""
+    folder.mkdir(exist_ok=True)
+    packer, goss = folder / "packer", folder / "goss"
+    packer.write_text(f"#!/bin/bash\ncase $1 in validate) {validate} ;; build) {build} ;; esac\n")
+    packer.chmod(0o755)
+    goss.write_text("goss")
+    return Tools(
+        packer=packer,
+        plugin=folder / "plugin",
+        goss={"x86_64": goss, "arm64": goss},
+        versions={},
+        plugin_folder=folder,
+        settings_folder=folder,
+    )
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    place = Workplace(folder=tmp_path / "bake")
+    place.folder.mkdir()
+    write_inputs(place, "template", {"bake_id": "b"})
+    return place
+
+
+def run(workplace: Workplace, with_tools: Tools) -> object:
+    return bake(
+        workplace, tools=with_tools, environment={}, expected_seconds={}, progress=Progress(), clock=SystemClock()
+    )
+
+
+def test_the_guest_gets_rootfs_checks_rules_and_goss(tmp_path: Path, workplace: Workplace) -> None:
+    today = START.date()
+    stage(
+        workplace,
+        hardening=load_hardening(today),
+        architecture="x86_64",
+        tools=tools(tmp_path / "tools"),
+        today=today,
+    )
+    staged = {path.name for path in workplace.stage.iterdir()}
+    assert staged == {"checks", "goss", "hardening", "rootfs"}
+    assert "file" in json.loads((workplace.stage / "hardening" / "hardening.json").read_text())
+
+
+def test_tidying_keeps_the_evidence_and_drops_what_was_only_carried(workplace: Workplace) -> None:
+    (workplace.stage / "rootfs").mkdir(parents=True)
+    (workplace.folder / "package-databases").mkdir()
+    (workplace.folder / "package-databases.tar.gz").touch()
+    workplace.tidy()
+    assert sorted(path.name for path in workplace.folder.iterdir()) == ["bake.pkrvars.json", "template.pkr.hcl"]
+
+
+def test_the_image_comes_from_packers_events_and_its_manifest(tmp_path: Path, workplace: Workplace) -> None:
+    workplace.manifest.write_text(json.dumps(MANIFEST))
+    said = f"echo 1,{BUILD},artifact,0,id,eu-central-1:ami-1"
+    baked = run(workplace, tools(tmp_path / "tools", build=said))
+    assert getattr(baked, "images", None) == {"eu-central-1": "ami-1"}
+
+
+def test_a_manifest_that_names_another_image_is_an_error(tmp_path: Path, workplace: Workplace) -> None:
+    workplace.manifest.write_text(json.dumps(MANIFEST).replace("ami-1", "ami-2"))
+    said = f"echo 1,{BUILD},artifact,0,id,eu-central-1:ami-1"
+    with pytest.raises(BakeError, match="output and its manifest name different images"):
+        run(workplace, tools(tmp_path / "tools", build=said))
+
+
+def test_a_build_without_an_image_is_an_error_that_names_the_log(tmp_path: Path, workplace: Workplace) -> None:
+    with pytest.raises(BakeError) as error:
+        run(workplace, tools(tmp_path / "tools"))
+    assert "Packer ended without an error and named no image" in str(error.value)
+    assert f"  where:    {workplace.log}" in str(error.value)
+
+
+def test_a_template_that_packer_refuses_never_starts_a_build(tmp_path: Path, workplace: Workplace) -> None:
+    refusing = tools(tmp_path / "tools", validate="echo bad template >&2; exit 1", build="touch built")
+    with pytest.raises(MachineError, match="bad template"):
+        run(workplace, refusing)
+    assert not workplace.log.exists()
