@@ -787,8 +787,11 @@ def test_every_code_is_explained_to_the_user() -> None:
 
 
 def test_bash_of_amazon_linux_2_understands_the_scripts() -> None:
-    """Bash 4.2 has no `local -n`, no ${x@Q}, no `wait -n`, no negative index in assignments, no mapfile -d."""
-    newer = re.compile(r"local -n|declare -n|\$\{\w+@|wait -n|mapfile -d|readarray -d|\$EPOCH|shopt -s inherit_errexit")
+    """Bash 4.2 has no `local -n`, ${x@Q}, `wait -n` or mapfile -d, and an array that is empty is unset to it."""
+    newer = re.compile(
+        r"local -n|declare -n|\$\{\w+@|wait -n|mapfile -d|readarray -d|\$EPOCH|shopt -s inherit_errexit"
+        r'|in "\$\{matches\[@\]\}"'
+    )
     for script in [*PROVISION.iterdir(), GENERATOR]:
         assert newer.findall(script.read_text()) == [], script.name
 

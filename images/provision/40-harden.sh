@@ -117,7 +117,8 @@ for unit in "${unused[@]}"; do
     if grep -qxF "${unit%.service}.socket" <<<"$units"; then present+=("${unit%.service}.socket"); fi
 done
 if ((${#present[@]})); then
-    systemctl mask --now "${present[@]}"
+    systemctl stop "${present[@]}"
+    systemctl mask "${present[@]}"
 fi
 
 # -- containers --------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ if [[ $(journalctl --help) == *--relinquish-var* ]]; then
 fi
 
 # -- then what they wrote ------------------------------------------------------------------------------------------
+# ${matches[@]+...}: to bash 4.2 an empty array is an unset variable.
 matching() { # PATTERN: the paths it matches, which have no blanks, into `matches`
     [[ $1 == /* && $1 != *..* ]] || fail list-invalid "the pattern '$1' in $LIST has to be an absolute path"
     # shellcheck disable=SC2206 # the pattern is there to be expanded
@@ -46,14 +47,14 @@ declare -A kept=()
 while read -r action _ pattern _; do
     [[ $action == keep ]] || continue
     matching "$pattern"
-    for path in "${matches[@]}"; do kept[$path]=1; done
+    for path in ${matches[@]+"${matches[@]}"}; do kept[$path]=1; done
 done <"$LIST"
 
 removed=0
 while read -r action _ pattern _; do
     [[ $action == remove || $action == empty ]] || continue
     matching "$pattern"
-    for path in "${matches[@]}"; do
+    for path in ${matches[@]+"${matches[@]}"}; do
         if [[ -n ${kept[$path]:-} || (! -e $path && ! -L $path) ]]; then continue; fi
         if [[ $action == remove ]]; then
             rm -rf -- "$path"

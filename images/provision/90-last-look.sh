@@ -17,7 +17,8 @@ while read -r action _ pattern what; do
     case $action in keep | remove | empty) ;; *) continue ;; esac
     # shellcheck disable=SC2206 # the pattern is there to be expanded
     matches=("$ROOT"$pattern)
-    for path in "${matches[@]}"; do
+    # ${matches[@]+...}: to bash 4.2 an empty array is an unset variable
+    for path in ${matches[@]+"${matches[@]}"}; do
         if [[ $action == keep ]]; then
             kept[$path]=1
         elif [[ -z ${kept[$path]:-} && ($action == remove || (-f $path && ! -L $path && -s $path)) && (-e $path || -L $path) ]]; then
