@@ -1,8 +1,12 @@
 """What every test may rely on: nothing of the user's own cache, settings or cloud is in reach."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.end_to_end import OwnCloud, Proven
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +17,24 @@ def _no_cloud_in_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def own_cloud() -> Iterator[OwnCloud]:
+    """The local cloud of all end-to-end tests; nothing of it is left afterwards."""
+    cloud = OwnCloud.open()
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture(scope="session")
+def proven(own_cloud: OwnCloud) -> Proven:
+    """The one real bake of the run, started as a user starts it. Minutes."""
+    said = own_cloud.run("build-image")
+    assert said.exit_code == 0, said.output
+    record = re.search(r"record: +(/\S+)", said.output)
+    assert record, said.output
+    return Proven(said, Path(record[1]).parent)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
