@@ -1,6 +1,8 @@
 """How the stages are joined: which target, what is marked, what is taken back. Whole bakes are in test_bake_*.py."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,20 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from pipeline import flow, tags
+from pipeline import flow, paths, tags
+from pipeline.bake import Workplace
 from pipeline.cache import Cache
-from pipeline.catalog import load_catalog
-from pipeline.errors import BakeError, UsageError
+from pipeline.catalog import TargetName, load_catalog
+from pipeline.errors import BakeError, ProofError, UsageError
+from pipeline.packer_output import Baked
+from pipeline.plan import Decision, Lock
 from pipeline.progress import Progress
-from tests.doubles import START
+from pipeline.record import Record
+from pipeline.render import Signing
+from pipeline.target import AgentSource, ProofSeconds, StandIn
+from pipeline.tools import Tools
+from tests import records
+from tests.doubles import START, FakeClock
 
 MINE = {tags.BAKE_ID: "bake-1", tags.EXPIRES_AT: "2026-11-23T13:00:00Z", tags.EXCLUDE_FROM_MANAGED_AGENT: "false"}
 
@@ -24,15 +34,16 @@ def session() -> Iterator[boto3.Session]:
         yield boto3.Session(region_name="eu-central-1")
 
 
-def image_of_a_bake(session: boto3.Session) -> str:
+def image_of_a_bake(session: boto3.Session, bake_id: str = "bake-1") -> str:
+    mine = MINE | {tags.BAKE_ID: bake_id}
     ec2: Any = session.client("ec2")
     base = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     instance = ec2.run_instances(ImageId=base, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     image: str = ec2.create_image(
-        InstanceId=instance, Name="baked", TagSpecifications=tags.specifications(["image"], MINE)
+        InstanceId=instance, Name="baked", TagSpecifications=tags.specifications(["image"], mine)
     )["ImageId"]
     snapshot = ec2.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-    ec2.create_tags(Resources=[snapshot], Tags=tags.as_list(MINE))
+    ec2.create_tags(Resources=[snapshot], Tags=tags.as_list(mine))
     return image
 
 
@@ -91,3 +102,127 @@ def test_a_proven_image_survives_the_end_of_its_bake(session: boto3.Session) -> 
         flow.mark_proven(session, image)
     ec2: Any = session.client("ec2")
     assert [one["ImageId"] for one in ec2.describe_images(Owners=["self"])["Images"]] == [image]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A target with nothing behind it but moto."""
+
+    session: boto3.Session
+    records: Path
+    locks: Path
+    name: TargetName = "local"
+    region: str = "eu-central-1"
+    stand_ins: tuple[StandIn, ...] = ()
+
+    @property
+    def proof_seconds(self) -> ProofSeconds:
+        return ProofSeconds(boot=1, coverage=1, every=1)
+
+    def agent_source(self) -> AgentSource:
+        return AgentSource(url=records.INPUTS.agent_url, fingerprint=records.FINGERPRINT)
+
+    def signing(self) -> Signing:
+        return Signing(mode="key", signer="/key.pem")
+
+    def packer_environment(self) -> Mapping[str, str]:
+        return {}
+
+
+def bake_that_works(session: boto3.Session) -> Callable[..., Baked]:
+    """What Packer leaves: an image with the bake's tags, facts and evidence."""
+
+    def bake(workplace: Workplace, **_: Any) -> Baked:
+        workplace.facts.write_text(json.dumps(records.facts()))
+        sbom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [{"name": "docker.io"}]}
+        (workplace.folder / "node.sbom.cdx.json").write_text(json.dumps(sbom))
+        (workplace.folder / "node.provenance.json").write_text("{}")
+        image = image_of_a_bake(session, workplace.folder.name)
+        return Baked(images={"eu-central-1": image}, timings=())
+
+    return bake
+
+
+@pytest.fixture
+def place(session: boto3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Where everything works up to the proof."""
+    place = Place(session=session, records=tmp_path / "records", locks=tmp_path / "locks")
+    catalog = load_catalog()
+    planned = flow.Planned(
+        catalog=catalog,
+        selection=catalog.select("ecs-al2-kernel-5.10", "x86_64"),
+        target=place,
+        base=records.BASE,
+        base_waiver="",
+        inputs=records.INPUTS,
+        lock=None,
+        decision=Decision(bake=True, reasons=()),
+        warnings=(),
+        images=paths.IMAGES,
+    )
+    monkeypatch.setattr(flow, "plan_one", lambda *_, **__: planned)
+    monkeypatch.setattr(flow, "stage", lambda workplace, **_: workplace.stage.mkdir())
+    monkeypatch.setattr(flow, "bake", bake_that_works(session))
+    return place
+
+
+NO_TOOLS = Tools(
+    packer=Path("packer"),
+    plugin=Path("plugin"),
+    plugin_folder=Path("plugins"),
+    settings_folder=Path("settings"),
+    goss={"x86_64": Path("goss")},
+    versions={},
+)
+
+
+def build_on(place: Place) -> str:
+    catalog = load_catalog()
+    return flow.build_on(
+        place,
+        catalog,
+        catalog.select("ecs-al2-kernel-5.10", "x86_64"),
+        tools=NO_TOOLS,
+        force=True,
+        clock=FakeClock(),
+        progress=Progress(),
+    )
+
+
+def test_an_image_that_did_not_prove_itself_is_removed_recorded_and_not_locked(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = ("GuardDuty agent: expected 1.17.1, found 1.16.0", "umask: expected 027, found 022; see hardening.yaml")
+    monkeypatch.setattr(flow, "prove", lambda *_, **__: records.proof(failures=failures))
+
+    with pytest.raises(ProofError) as error:
+        build_on(place)
+
+    [folder] = place.records.iterdir()
+    ec2: Any = place.session.client("ec2")
+    assert str(error.value) == (
+        "the image of ecs-al2-kernel-5.10/x86_64 did not prove itself and was removed\n"
+        "  expected: no failure on a new instance launched from it\n"
+        "  found:    GuardDuty agent: expected 1.17.1, found 1.16.0\n"
+        "            umask: expected 027, found 022; see hardening.yaml\n"
+        f"  where:    {folder / 'record.md'}\n"
+        "  do:       mend what the failures name, then bake again"
+    )
+    assert ec2.describe_images(Owners=["self"])["Images"] == []
+    record = Record.model_validate_json((folder / "record.json").read_bytes())
+    assert not record.proven
+    assert record.proof.failures == failures
+    assert not place.locks.exists()
+
+
+def test_an_image_that_proved_itself_stays_and_is_locked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "prove", lambda *_, **__: records.proof())
+
+    said = build_on(place)
+
+    ec2: Any = place.session.client("ec2")
+    [image] = ec2.describe_images(Owners=["self"])["Images"]
+    assert said.startswith(f"ecs-al2-kernel-5.10/x86_64 is proven: {image['ImageId']} (eu-central-1), ready in ")
+    assert tags.as_mapping(image["Tags"])[tags.STATE] == "proven"
+    [lock] = place.locks.iterdir()
+    assert Lock.model_validate_json(lock.read_bytes()).images == {"eu-central-1": image["ImageId"]}
