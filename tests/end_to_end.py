@@ -176,11 +176,12 @@ class OwnCloud:
 
     def guest_processes(self) -> list[int]:
         """QEMU processes with a disk of this cloud."""
-        return [pid for pid, words in processes() if "qemu-system" in words and str(self.root) in words]
+        return [pid for pid in processes_of("qemu-system") if str(self.root) in said_by_kernel(pid, "cmdline")]
 
     def packer_processes(self) -> list[int]:
-        """Packer and its plugins, at work for a bake of this cloud."""
-        return [pid for pid, words in processes() if "packer" in words and str(self.root) in words]
+        """Packer and its plugins, at work in this cloud."""
+        endpoint = f"AWS_ENDPOINT_URL={self.cloud.endpoint_url}\n"
+        return [pid for pid in processes_of("packer") if endpoint in said_by_kernel(pid, "environ")]
 
     def bakes(self) -> list[Path]:
         """The folder of each bake, oldest first."""
@@ -241,13 +242,19 @@ class Proven:
         return self.record.images[REGION]
 
 
-def processes() -> Iterator[tuple[int, str]]:
-    """Every process of this machine with its command line."""
+def said_by_kernel(pid: int, about: str) -> str:
+    """`cmdline` or `environ` of a process, an entry a line; nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/{about}").read_bytes().replace(b"\0", b"\n").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def processes_of(program: str) -> Iterator[int]:
+    """The processes whose program's name holds these words."""
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it ended meanwhile
+        if program in said_by_kernel(int(folder.name), "cmdline").partition("\n")[0]:
+            yield int(folder.name)
 
 
 def wait_for(look: Callable[[], Any], what: str, *, timeout_seconds: float = CLEAN_UP_SECONDS) -> None:

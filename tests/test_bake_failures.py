@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +18,7 @@ from pipeline.progress import Progress
 from pipeline.rehearsal.packages import ArtifactStore, Tampering, ensure_artifacts, tampered
 from pipeline.rehearsal.target import FILES_URL
 from pipeline.sweep import PROOF_NAME
-from tests.end_to_end import REGION, Command, Instance, Instead, OwnCloud, Proven, quick_images, wait_for
+from tests.end_to_end import REGION, Command, Ended, Instance, Instead, OwnCloud, Proven, quick_images, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -65,15 +64,28 @@ def test_every_way_to_tamper_has_a_code_of_its_own() -> None:
     assert len(set(CODES.values())) == len(CODES)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """How the provisioning script ended, and what rpm said of the agent afterwards."""
+
+    done: CommandResult
+    afterwards: str
+
+
 @pytest.fixture(scope="module")
-def builder(own_cloud: OwnCloud, proven: Proven) -> Iterator[Instance]:
-    """One instance of the base for all broken packages; it never gets the agent."""
-    with own_cloud.instance_of(proven.record.base.id) as instance:
-        yield instance
+def refusals(
+    own_cloud: OwnCloud, proven: Proven, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Tampering, Refusal]:
+    """The provisioning script against each broken store, on one instance of the base that never gets the agent."""
+    folder, found = tmp_path_factory.mktemp("stores"), {}
+    with own_cloud.instance_of(proven.record.base.id) as builder:
+        for how in CODES:
+            done = install_agent(own_cloud, builder, tampered(store, how, folder / f"agent-{how}"))
+            found[how] = Refusal(done, builder.run("rpm -q amazon-guardduty-agent").stdout)
+    return found
 
 
 def install_agent(own_cloud: OwnCloud, builder: Instance, store: ArtifactStore) -> CommandResult:
-    """Run the provisioning script itself, against a store."""
     own_cloud.cloud.serve(store.root.name, store.root)
     return builder.run(
         f"export OVENPROOF_ARCH=x86_64 OVENPROOF_AGENT_VERSION={store.version}\n"
@@ -82,75 +94,82 @@ def install_agent(own_cloud: OwnCloud, builder: Instance, store: ArtifactStore) 
     )
 
 
-@pytest.mark.parametrize("how", get_args(Tampering))
-def test_no_agent_comes_from_a_tampered_store(
-    own_cloud: OwnCloud, builder: Instance, store: ArtifactStore, tmp_path: Path, how: Tampering
-) -> None:
-    done = install_agent(own_cloud, builder, tampered(store, how, tmp_path / f"agent-{how}"))
+@pytest.mark.parametrize("how", CODES)
+def test_no_agent_comes_from_a_tampered_store(refusals: dict[Tampering, Refusal], how: Tampering) -> None:
+    done = refusals[how].done
 
     assert done.exit_code == 1
     assert re.findall(r"^ovenproof-error: (\S+):", done.stderr, re.MULTILINE) == [CODES[how]]
-    assert builder.run("rpm -q amazon-guardduty-agent").stdout == "package amazon-guardduty-agent is not installed\n"
+    assert refusals[how].afterwards == "package amazon-guardduty-agent is not installed\n"
 
 
-def test_a_flipped_byte_stops_the_whole_bake(
-    own_cloud: OwnCloud, proven: Proven, store: ArtifactStore, before: set[str], tmp_path: Path
-) -> None:
-    images = quick_images(tmp_path, proven, {INSTALL_AGENT: script(INSTALL_AGENT)})
-    broken = tampered(store, "flipped-byte", tmp_path / "agent-of-a-whole-bake")
-    locked = locks(own_cloud)
+# -- bakes that have to fail
 
-    bake = own_cloud.start_bake(Instead(images=images, store=broken.root, fingerprint=broken.fingerprint))
-    ended = bake.end()
+
+FAILING = "echo the disk of the builder is upside down >&2\nexit 3\n"
+FORGOTTEN = "echo secret >/etc/ssh/ssh_host_ed25519_key\necho ls >/root/.bash_history\n"
+LIST_INSTALLED = "install -D -m 0644 /var/tmp/ovenproof/checks/leftovers.txt /usr/share/ovenproof/leftovers.txt\n"
+
+
+@pytest.fixture(scope="module")
+def failed(
+    own_cloud: OwnCloud, proven: Proven, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Ended]:
+    """Three bakes at once in one cloud, each with something else broken."""
+    broken = tampered(store, "flipped-byte", tmp_path_factory.mktemp("store") / "agent-of-a-whole-bake")
+    scripts = {
+        "flipped byte": {INSTALL_AGENT: script(INSTALL_AGENT)},
+        "failing script": {"10-security-updates.sh": FAILING},
+        "leftovers": {
+            "50-install-checks.sh": LIST_INSTALLED,
+            "80-clean-up.sh": script("80-clean-up.sh"),
+            "85-forget.sh": FORGOTTEN,
+            "90-last-look.sh": script("90-last-look.sh"),
+        },
+    }
+    before, locked = own_cloud.standing(), locks(own_cloud)
+    bakes = {}
+    for what, provision in scripts.items():
+        instead = Instead(images=quick_images(tmp_path_factory.mktemp("images"), proven, provision))
+        if what == "flipped byte":
+            instead = instead.model_copy(update={"store": broken.root, "fingerprint": broken.fingerprint})
+        bakes[what] = own_cloud.start_bake(instead)
+    ended = {what: bake.end() for what, bake in bakes.items()}
+    assert own_cloud.standing() == before, ended
+    assert own_cloud.packer_processes() == [], ended
+    assert locks(own_cloud) == locked, ended
+    return ended
+
+
+def test_a_flipped_byte_stops_the_whole_bake(failed: dict[str, Ended]) -> None:
+    ended = failed["flipped byte"]
 
     assert ended.exit_code == 5, ended.output
     assert f"the bake stopped in {INSTALL_AGENT}: the agent's package is not what the pinned key signed" in ended.output
     assert "ovenproof-error: signature-bad: BADSIG: " in ended.output
-    assert own_cloud.standing() == before
-    assert locks(own_cloud) == locked
 
 
-# -- failing scripts
+def test_a_failing_script_is_named_with_its_last_lines(failed: dict[str, Ended]) -> None:
+    ended = failed["failing script"]
+    message = ended.output.partition("the bake stopped in ")[2]
+    [log] = re.findall(r"where: +(/\S+)", message)
 
-
-def test_a_failing_script_is_named_with_its_last_lines(
-    own_cloud: OwnCloud, proven: Proven, before: set[str], tmp_path: Path
-) -> None:
-    failing = "echo the disk of the builder is upside down >&2\nexit 3\n"
-    images = quick_images(tmp_path, proven, {"10-security-updates.sh": failing})
-
-    ended = own_cloud.start_bake(Instead(images=images)).end()
-
-    log = own_cloud.bakes()[-1] / "packer.log"
     assert ended.exit_code == 5, ended.output
-    assert "the bake stopped in 10-security-updates.sh" in ended.output
-    assert "the disk of the builder is upside down" in ended.output.rpartition("the bake stopped")[2]
-    assert str(log) in ended.output
-    assert "the disk of the builder is upside down" in log.read_text()
-    assert "image id" not in ended.output
-    assert own_cloud.standing() == before
+    assert message.startswith("10-security-updates.sh\n")
+    assert "the disk of the builder is upside down" in message
+    assert "the disk of the builder is upside down" in Path(log).read_text()
+    assert "exit status: 3" in message
+    assert "image id" not in message
 
 
-def test_what_is_left_after_clean_up_stops_the_bake(
-    own_cloud: OwnCloud, proven: Proven, before: set[str], tmp_path: Path
-) -> None:
-    list_installed = "install -D -m 0644 /var/tmp/ovenproof/checks/leftovers.txt /usr/share/ovenproof/leftovers.txt\n"
-    forgotten = "echo secret >/etc/ssh/ssh_host_ed25519_key\necho ls >/root/.bash_history\n"
-    scripts = {
-        "50-install-checks.sh": list_installed,
-        "80-clean-up.sh": script("80-clean-up.sh"),
-        "85-forget.sh": forgotten,
-        "90-last-look.sh": script("90-last-look.sh"),
-    }
-
-    ended = own_cloud.start_bake(Instead(images=quick_images(tmp_path, proven, scripts))).end()
+def test_what_is_left_after_clean_up_stops_the_bake(failed: dict[str, Ended]) -> None:
+    ended = failed["leftovers"]
 
     assert ended.exit_code == 5, ended.output
     assert "the bake stopped in 90-last-look.sh" in ended.output
     assert "ovenproof-error: leftovers: 2 things are left on the disk that no image may carry" in ended.output
     assert "/etc/ssh/ssh_host_ed25519_key  (SSH host key of the builder)" in ended.output
     assert "/root/.bash_history  (what root typed)" in ended.output
-    assert own_cloud.standing() == before
 
 
 # -- interrupts
@@ -241,7 +260,7 @@ class Report:
 
 
 @pytest.fixture(scope="module")
-def broken_instance(own_cloud: OwnCloud, proven: Proven) -> Iterator[Report]:
+def broken_instance(own_cloud: OwnCloud, proven: Proven) -> Report:
     """An instance of the proven image where GuardDuty has no endpoint and somebody loosened a file's mode."""
     ec2: Any = own_cloud.session.client("ec2")
     endpoints = ec2.describe_vpc_endpoints(
@@ -262,7 +281,7 @@ def broken_instance(own_cloud: OwnCloud, proven: Proven) -> Iterator[Report]:
             assert done.stdout, done.stderr
             detector = runtime_monitoring_detector(own_cloud.session)
             coverage = coverage_of(own_cloud.session, detector, instance.id)
-            yield Report(done.exit_code, json.loads(done.stdout), coverage.status)
+            return Report(done.exit_code, json.loads(done.stdout), coverage.status)
     finally:
         ec2.create_vpc_endpoint(
             VpcEndpointType="Interface",
