@@ -32,6 +32,7 @@ from pipeline.rehearsal import guardduty, stand_in
 from pipeline.rehearsal.guest import Guest, Launch, NoCapacity, WrongState
 from pipeline.rehearsal.metadata import InstanceFacts, MetadataService
 from pipeline.rehearsal.store import GIB, BaseRecord, ImageRecord, Volume, virtual_bytes
+from pipeline.rehearsal.wire import Responder
 from pipeline.rehearsal.world import World
 
 METADATA_ADDRESS = "169.254.169.254:80"
@@ -480,6 +481,12 @@ class LocalEC2Backend(EC2Backend):
             with lock:
                 return self.reaches_guardduty(instance.vpc_id)
 
+        services: dict[str, Responder] = {
+            METADATA_ADDRESS: MetadataService(facts, self.world.clock),
+            FILES_ADDRESS: self.world.files(),
+        }
+        if reachable():  # else no connection is taken; one that is made later serves the instances of then
+            services[GUARDDUTY_ADDRESS] = guardduty.data_endpoint(self.world, facts, reachable)
         return Launch(
             instance_id=instance.id,
             region=self.region_name,
@@ -492,11 +499,7 @@ class LocalEC2Backend(EC2Backend):
             public=instance.public_ip is not None,
             shutdown_behavior=lambda: str(instance.instance_initiated_shutdown_behavior),
             tags=lambda: dict(self.tags[instance.id]),
-            services={
-                METADATA_ADDRESS: MetadataService(facts, self.world.clock),
-                FILES_ADDRESS: self.world.files(),
-                GUARDDUTY_ADDRESS: guardduty.data_endpoint(self.world, facts, reachable),
-            },
+            services=services,
             changed=lambda guest: self._mirror(instance, guest),
         )
 

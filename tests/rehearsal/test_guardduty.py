@@ -71,12 +71,13 @@ def test_what_is_not_a_heartbeat_is_refused(rehearsal: Rehearsal, body: bytes) -
 
 
 def test_without_an_endpoint_in_the_vpc_nobody_answers(rehearsal: Rehearsal) -> None:
-    instance_id = rehearsal.launch()
+    launched_before = rehearsal.launch()
     (endpoint,) = rehearsal.ec2.describe_vpc_endpoints()["VpcEndpoints"]
     assert endpoint["ServiceName"] == f"com.amazonaws.{REGION}.guardduty-data"
     rehearsal.ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint["VpcEndpointId"]])
     with pytest.raises(HangUp):
-        beat(rehearsal, instance_id)
+        beat(rehearsal, launched_before)
+    assert GUARDDUTY_ADDRESS not in services(rehearsal, rehearsal.launch())
 
 
 def test_filters_and_order(rehearsal: Rehearsal) -> None:
