@@ -296,7 +296,7 @@ def test_a_broken_hardening_rule_is_named_with_its_remedy(broken_instance: Repor
     assert broken_instance.exit_code == 1
     assert broken_instance.checks["passed"] is False
     crontab = [one for one in broken_instance.checks["failures"] if "/etc/crontab" in json.dumps(one)]
-    assert [one["found"] for one in crontab] == ["0666"]
+    assert [one["found"] for one in crontab] == ["/etc/crontab 0666"]
     assert "chmod" in crontab[0]["remedy"]
 
 
