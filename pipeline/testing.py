@@ -5,6 +5,9 @@ import os
 import pytest
 
 from pipeline.paths import CHECKOUT
+from pipeline.progress import Progress
+from pipeline.rehearsal.guest_root import APT_PACKAGES
+from pipeline.tools import ensure_apt_packages
 
 
 def run_tests(*, fast: bool, only: str = "") -> int:
@@ -13,6 +16,7 @@ def run_tests(*, fast: bool, only: str = "") -> int:
     `fast` leaves out those marked slow and uses every core. The whole run is serial: its guests and builds want the
     cores for themselves. `only` is pytest's -k. In this process, so that a Ctrl-C lets the tests clean up.
     """
+    ensure_apt_packages(APT_PACKAGES, Progress())  # quick tests sign with gpg too
     os.chdir(CHECKOUT)
     args = ["-m", "not slow", "-n", "auto"] if fast else ["-p", "no:xdist"]
     return int(pytest.main([*args, *(["-k", only] if only else [])]))
