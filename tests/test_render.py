@@ -258,7 +258,7 @@ def variables(**changes: Any) -> Mapping[str, str]:
         "bake_id": "20261123T225735-1f3a",
         "owner": "ana",
         "started": datetime(2026, 11, 23, 22, 57, 35, tzinfo=UTC),
-        "stage_dir": Path("/work/stage/ovenproof"),
+        "stage_dir": Path("/somewhere/stage/ovenproof"),
         "work_dir": Path("/work"),
     }
     return packer_variables(**(given | changes))
@@ -277,7 +277,7 @@ def test_the_variables_of_a_bake() -> None:
         "agent_url": "https://323658145986-eu-central-1-guardduty-agent-rpm-artifacts.s3.eu-central-1.amazonaws.com",
         "agent_fingerprint": "747891EF537813344456760306C906A7093FF49D",
         "images_dir": str(paths.IMAGES),
-        "stage_dir": "/work/stage/ovenproof",
+        "stage_dir": "/somewhere/stage/ovenproof",
         "work_dir": "/work",
         "signing_mode": "key",
         "signer": "/keys/provenance.pem",
