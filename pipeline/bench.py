@@ -114,7 +114,7 @@ def _bare_build(
 
 
 def report(pairs: list[Pair], *, written: int, installed: int) -> str:
-    """The figures as lines: each round, the median ratio, and bytes on the image's disk against bytes installed."""
+    """The figures as lines: each round, the ratio over all, bytes on the disk of the image over bytes installed."""
     lines = [
         f"round {number}: ours {duration(pair.ours)}, bare packer build {duration(pair.bare)}, ratio {pair.ratio:.2f}"
         for number, pair in enumerate(pairs, 1)

@@ -238,7 +238,9 @@ def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Pr
     usual = expected_seconds(previous)
     workplace.folder.mkdir(parents=True)
     with _leaving_nothing_behind(target.session, bake_id, progress.say):
-        baked = _bake(planned, workplace, bake_id, tools=tools, started=started, usual=usual, progress=progress)
+        baked = _bake(
+            planned, workplace, bake_id, tools=tools, started=started, usual=usual, clock=clock, progress=progress
+        )
         guest = read_facts(workplace.facts)
         image = baked.images[target.region]
         with progress.phase(PROOF_PHASE, usual.get(PROOF_PHASE)) as phase:
@@ -280,6 +282,7 @@ def _bake(
     tools: Tools,
     started: datetime,
     usual: dict[str, float],
+    clock: Clock,
     progress: Progress,
 ) -> Baked:
     target, catalog, selection = planned.target, planned.catalog, planned.selection
@@ -317,7 +320,7 @@ def _bake(
             environment=target.packer_environment(),
             expected_seconds=usual,
             progress=progress,
-            clock=SystemClock(),
+            clock=clock,
         )
     finally:
         workplace.tidy()
