@@ -6,6 +6,7 @@ gpg and curl are real, and so are the keys and signatures; every refusal names i
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -422,7 +423,12 @@ STEM = f"amazon-guardduty-agent-{VERSION}.x86_64"
             f"package-missing: URL/{VERSION}/x86_64/{STEM}.rpm is not there (HTTP 404): check the agent's version and "
             "the region's artifact account",
         ),
-        (garble_signature, {}, f"signature-bad: gpg found no valid signature in {STEM}.sig: .*"),
+        (
+            garble_signature,
+            {},
+            f"signature-bad: {STEM}.sig is no detached signature: it has to hold one signature packet and nothing "
+            "else, found text that is not one armored signature",
+        ),
         (garble_key, {}, f"key-mismatch: URL/{VERSION}/publickey.pem is no OpenPGP key: .*"),
         (
             None,
@@ -493,6 +499,101 @@ def test_a_signature_by_another_key_stops_the_bake(
         f"not by {aws.fingerprint}\n"
     )
     assert not installed(installing)
+
+
+ARMORED_TEXT = "text that is not one armored signature"
+
+# GnuPG 2.0.22 of Amazon Linux 2: with a signed message in the signature's place it never opens the package.
+OLD_GPG = """
+if [[ " $* " == *" --verify "* ]]; then set -- "${@:1:$#-1}"; fi
+exec -a gpg GPG "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--sign"], "compressed packet, onepass_sig packet, literal data packet, signature packet"),
+        (["--sign", "--compress-algo", "none"], "onepass_sig packet, literal data packet, signature packet"),
+        (["--armor", "--sign"], ARMORED_TEXT),
+        (["--clearsign"], ARMORED_TEXT),
+    ],
+)
+@pytest.mark.parametrize("signed", ["something else", "the package's many bytes"])
+def test_a_signed_message_is_no_signature_of_the_package(
+    installing: Guest, store: Store, aws: Signer, options: list[str], found: str, signed: str
+) -> None:
+    """The pinned key's own: to an old gpg it is good, whatever the package holds."""
+    message = store.folder / "message"
+    message.write_text(signed)
+    aws.gpg("--yes", *options, "--output", str(store.sig), str(message))
+    installing.program("gpg", OLD_GPG.replace("GPG", str(shutil.which("gpg"))))
+
+    done = installing.run("30-install-agent.sh")
+
+    assert done.stderr == (
+        f"ovenproof-error: signature-bad: {STEM}.sig is no detached signature: it has to hold one signature packet and "
+        f"nothing else, found {found}\n"
+    )
+    assert not installed(installing)
+
+
+@pytest.mark.parametrize(
+    ("armor", "before", "behind", "found"),
+    [
+        (False, b"", b"junk", "bytes that are no packet: gpg: .*"),
+        (False, b"", b"SIGNATURE", "signature packet, signature packet"),
+        (True, b"junk\n", b"", ARMORED_TEXT),
+        (True, b"", b"junk\n", ARMORED_TEXT),
+        (True, b"", b"SIGNATURE", ARMORED_TEXT),
+    ],
+)
+def test_a_signature_with_something_beside_it_stops_the_bake(
+    installing: Guest, store: Store, aws: Signer, armor: bool, before: bytes, behind: bytes, found: str
+) -> None:
+    aws.sign(store.rpm, *(["--armor"] if armor else []))
+    signature = store.sig.read_bytes()
+    store.sig.write_bytes(before + signature + behind.replace(b"SIGNATURE", signature))
+
+    done = installing.run("30-install-agent.sh")
+
+    assert re.fullmatch(
+        f"ovenproof-error: signature-bad: {re.escape(STEM)}.sig is no detached signature: it has to hold one signature "
+        f"packet and nothing else, found {found}\n",
+        done.stderr,
+    )
+    assert not installed(installing)
+
+
+def test_an_empty_signature_stops_the_bake(installing: Guest, store: Store) -> None:
+    store.sig.write_bytes(b"")
+
+    assert installing.run("30-install-agent.sh").stderr == (
+        f"ovenproof-error: signature-bad: {STEM}.sig is no detached signature: it has to hold one signature packet and "
+        "nothing else, found no packet at all\n"
+    )
+
+
+def test_a_signature_of_the_package_as_text_stops_the_bake(installing: Guest, store: Store, aws: Signer) -> None:
+    aws.sign(store.rpm, "--textmode")
+
+    assert installing.run("30-install-agent.sh").stderr == (
+        f"ovenproof-error: signature-bad: {STEM}.sig has a signature of class 01, expected 00, one of the package's "
+        "very bytes\n"
+    )
+    assert not installed(installing)
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_an_armored_signature_is_as_good_as_a_binary_one(
+    installing: Guest, store: Store, aws: Signer, line_end: bytes
+) -> None:
+    aws.sign(store.rpm, "--armor")
+    store.sig.write_bytes(store.sig.read_bytes().replace(b"\n", line_end) + line_end)
+
+    done = installing.run("30-install-agent.sh")
+
+    assert (done.stderr, installed(installing)) == ("", True)
 
 
 def test_another_key_beside_its_own_package_stops_the_bake(

@@ -81,6 +81,24 @@ e) fail key-expired "the key $fingerprint has expired: take the key, and its fin
 r) fail key-revoked "the key $fingerprint was revoked by its owner" ;;
 esac
 
+# Only a detached signature says anything about the package. Handed a signed message in its place, GnuPG 2.0 (Amazon Linux 2)
+# verifies the message's own content and never opens the package, so what the file holds is looked at first.
+not_detached() {
+    fail signature-bad "$stem.sig is no detached signature: it has to hold one signature packet and nothing else, found $1"
+}
+LAST_ASCII=127 # a packet begins with the highest bit set, so anything else is text, and only armor is looked for in it
+if [[ -s $work/$stem.sig ]] && (($(head -c 1 "$work/$stem.sig" | od -An -t u1) <= LAST_ASCII)); then
+    frame=$(tr -d '\r' <"$work/$stem.sig" | sed '/^[[:space:]]*$/d' | sed -n '1p; $p; /^-----/p' | tr '\n' ' ')
+    begin='-----BEGIN PGP SIGNATURE----- ' end='-----END PGP SIGNATURE----- '
+    # The first line, each line of dashes, the last line: nothing stands before, between or behind.
+    [[ $frame == "$begin$begin$end$end" ]] || not_detached "text that is not one armored signature"
+fi
+unreadable=0
+in_empty_home --list-packets "$work/$stem.sig" >"$work/packets" 2>"$work/packets-error" || unreadable=$?
+packets=$(sed -n 's/^:\([^:]*\):.*/\1/p' "$work/packets")
+[[ $packets == 'signature packet' ]] || not_detached "$(tr '\n' ',' <<<"${packets:-no packet at all}" | sed 's/,$//; s/,/, /g')"
+[[ $unreadable -eq 0 ]] || not_detached "bytes that are no packet: $(tail -n 1 "$work/packets-error")"
+
 verified=0
 in_empty_home --status-fd 1 --verify "$work/$stem.sig" "$package" >"$work/status" 2>"$work/verify" || verified=$?
 has() { grep -q "^\[GNUPG:\] $1\( \|\$\)" "$work/status"; }
@@ -101,12 +119,14 @@ if has EXPSIG; then fail signature-expired "EXPSIG: the signature of $stem.rpm h
 if has NO_PUBKEY; then fail signature-other-key \
     "ERRSIG: $stem.rpm was signed by key $(awk '$2 == "NO_PUBKEY" { print $3; exit }' "$work/status"), not by $pinned"; fi
 if has ERRSIG; then fail signature-bad "ERRSIG: the signature of $stem.rpm cannot be checked: $(tail -n 1 "$work/verify")"; fi
-valid=$(awk '$2 == "VALIDSIG" { print $3, $5, $NF }' "$work/status")
+valid=$(awk '$2 == "VALIDSIG" { print $5, $11, $NF }' "$work/status")
 if [[ $verified -ne 0 ]] || ! has GOODSIG || [[ -z $valid ]]; then
     fail signature-bad "gpg found no valid signature in $stem.sig: $(tail -n 1 "$work/verify")"
 fi
 [[ $(wc -l <<<"$valid") -eq 1 ]] || fail signature-bad "$stem.sig holds $(wc -l <<<"$valid") signatures, expected exactly one"
-read -r _ signed_at by <<<"$valid" # the last field is the primary key also where a subkey signed
+read -r signed_at class by <<<"$valid" # the last field is the primary key also where a subkey signed
+# Class 01 signs text, in which line ends and trailing blanks count for nothing: not so in a package.
+[[ $class == 00 ]] || fail signature-bad "$stem.sig has a signature of class $class, expected 00, one of the package's very bytes"
 [[ $by == "$pinned" ]] || fail signature-other-key "$stem.rpm was signed by $by, not by $pinned"
 sha256=$(sha256sum "$package" | cut -d ' ' -f 1)
 echo "$stem.rpm: good signature by $by, sha256 $sha256"
