@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline.cache import Cache
+from pipeline.catalog import load_catalog
 from pipeline.hardening import goss_spec, load_hardening
 from pipeline.paths import CHECKOUT, IMAGES, cache_root
 from pipeline.progress import Progress
@@ -24,7 +25,7 @@ from tests.test_hardening import TODAY
 
 PROGRAM = IMAGES / "rootfs" / "usr" / "bin" / "ovenproof-check"
 CHECKS = IMAGES / "checks"
-TOPICS = ("agent", "docker", "ecs", "hygiene", "kernel")
+TOPICS = ("agent", "docker", "ecs", "hygiene", "kernel", "neuron", "nvidia")
 
 
 @pytest.fixture(scope="module")
@@ -414,8 +415,43 @@ def test_every_topic_is_included() -> None:
     assert sorted(path.name for path in CHECKS.glob("*.yaml")) == sorted(["goss.yaml", *included])
 
 
+def test_every_flavour_with_an_accelerator_has_checks_of_its_own() -> None:
+    """A flavour is named after its architecture or after its accelerator."""
+    variants = load_catalog().variants.values()
+    accelerated = {
+        name for variant in variants for name, flavour in variant.flavours.items() if name != flavour.architecture
+    }
+
+    assert set(re.findall(r'eq \.Vars\.flavour "(\w+)"', (CHECKS / "goss.yaml").read_text())) == accelerated
+
+
+def test_an_accelerator_is_what_its_driver_shows(program: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed = "GPU 0: Tesla T4 (UUID: GPU-1)\nGPU 1: Tesla T4 (UUID: GPU-2)\n"
+    monkeypatch.setattr(program, "output_of", lambda *argv: listed if argv == ("nvidia-smi", "-L") else None)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").symlink_to("/dev/null")
+    (tmp_path / "dev" / "nvidia1").touch()  # a plain file is no device
+    (tmp_path / "dev" / "neuron0").symlink_to("/dev/null")
+
+    assert program.accelerator(str(tmp_path)) == {
+        "nvidia_gpus": 2,
+        "nvidia_devices": [f"{tmp_path}/dev/nvidia0"],
+        "neuron_devices": [f"{tmp_path}/dev/neuron0"],
+    }
+
+
+def test_a_driver_that_gives_no_answer_shows_no_accelerator(
+    program: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(program, "output_of", lambda *_: None)
+
+    assert program.accelerator(str(tmp_path)) == {"nvidia_gpus": 0, "nvidia_devices": [], "neuron_devices": []}
+
+
 HEALTHY: dict[str, Any] = {
     "at": "first-boot",
+    "flavour": "x86_64",
+    "accelerator": {"nvidia_gpus": 0, "nvidia_devices": [], "neuron_devices": []},
     "release": {"OVENPROOF_KERNEL_LINE": "5.10", "OVENPROOF_AGENT_VERSION": "1.17.1"},
     "kernel": "5.10.1-a",
     "kernel_line": "5.10",
@@ -489,15 +525,15 @@ HEALTHY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def failing(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], set[str]]:
-    """Asks the pinned goss which checks of facts fail; what looks at files of the machine is left aside."""
+def judged(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], dict[str, bool]]:
+    """Asks the pinned goss which checks of facts pass; what looks at files of the machine is left aside."""
     tools = ensure_tools(Cache(cache_root()), Progress(stream=StringIO()))
     folder = tmp_path_factory.mktemp("specs")
     for file in CHECKS.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     rules = goss_spec(load_hardening(TODAY), TODAY)["matching"]
 
-    def ask(facts: dict[str, Any]) -> set[str]:
+    def ask(facts: dict[str, Any]) -> dict[str, bool]:
         filled = {name: program.with_facts(rule, facts) for name, rule in rules.items()}
         (folder / "hardening.yaml").write_text(json.dumps({"matching": filled}))
         (folder / "facts.json").write_text(json.dumps(facts))
@@ -507,9 +543,19 @@ def failing(program: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         results = json.loads(done.stdout)["results"]
         ours = [one for one in results if one["resource-type"] == "Matching"]
         assert len(ours) > 40
-        return {one["meta"]["id"] for one in ours if one["result"] != 0}
+        passed: dict[str, bool] = {}
+        for one in ours:
+            identity = one["meta"]["id"]
+            passed[identity] = passed.get(identity, True) and one["result"] == 0
+        return passed
 
     return ask
+
+
+@pytest.fixture(scope="module")
+def failing(judged: Callable[[dict[str, Any]], dict[str, bool]]) -> Callable[[dict[str, Any]], set[str]]:
+    """The checks that fail for these facts, by id."""
+    return lambda facts: {identity for identity, passed in judged(facts).items() if not passed}
 
 
 @pytest.mark.slow
@@ -532,6 +578,39 @@ def test_newer_kernels_do_not_charge_locked_memory(failing: Callable[[dict[str, 
 
     assert failing(HEALTHY | {"agent": little, "charges_memlock": False}) == set()
     assert failing(HEALTHY | {"agent": little}) == {"agent-memlock", "agent-process-memlock"}
+
+
+GPUS = {"nvidia_gpus": 1, "nvidia_devices": ["/dev/nvidia0"], "neuron_devices": []}
+NEURONS = {"nvidia_gpus": 0, "nvidia_devices": [], "neuron_devices": ["/dev/neuron0", "/dev/neuron1"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["bake", "first-boot", "running"])
+@pytest.mark.parametrize(
+    ("flavour", "healthy", "checks"),
+    [
+        ("x86_64", GPUS, set()),
+        ("arm64", GPUS, set()),
+        ("gpu", GPUS, {"nvidia-driver", "nvidia-device"}),
+        ("inf", NEURONS, {"neuron-device"}),
+        ("neuron", NEURONS, {"neuron-device"}),
+    ],
+)
+def test_a_flavour_with_an_accelerator_is_asked_for_it_and_no_other_is(
+    judged: Callable[[dict[str, Any]], dict[str, bool]],
+    at: str,
+    flavour: str,
+    healthy: dict[str, Any],
+    checks: set[str],
+) -> None:
+    about = {"nvidia-driver", "nvidia-device", "neuron-device"}
+    facts = HEALTHY | {"at": at, "flavour": flavour}
+
+    present, absent = judged(facts | {"accelerator": healthy}), judged(facts)
+
+    assert {identity for identity in present if identity in about} == checks
+    assert {identity for identity, passed in present.items() if not passed} == set()
+    assert {identity for identity, passed in absent.items() if not passed} == checks
 
 
 BROKEN: list[tuple[str, object, str]] = [
