@@ -6,6 +6,7 @@ gpg and curl are real, and so are the keys and signatures; every refusal names i
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -733,6 +734,110 @@ def test_limits_are_aws_table_for_this_host(
     ), host
 
 
+# -- 40: hardening, on a base that has less than others ----------------------------------------------------------------
+
+
+@pytest.fixture
+def hardening(guest: Guest) -> Guest:
+    """A base as bare as it can be: no auditd, no rsyslog, no cron."""
+    shutil.copytree(IMAGES / "rootfs", guest.state / "rootfs")
+    guest.write("var/tmp/ovenproof/agent", "sha256=abc\nfingerprint=DEF\n")
+    guest.write("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n")
+    guest.write("etc/pam.d/su", "#auth           required        pam_wheel.so use_uid\n")
+    for path in ("etc/login.defs", "etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/fstab"):
+        guest.write(path, "")
+    # Whoever runs the tests may not be root, who alone gives files away.
+    guest.program("install", f'exec {shutil.which("install")} "${{@/#root/$(id -u)}}"')
+    for name in ("visudo", "useradd", "sshd", "mount", "augenrules", "sysctl"):
+        guest.program(name, 'eval "${FAKE:-true}"')
+    guest.program("systemctl", '[[ $1 != --quiet ]] || exit 3; echo "docker.service enabled"')
+    guest.env |= {
+        f"OVENPROOF_{name}": name.lower()
+        for name in ("BAKE_ID", "VARIANT", "ARCH", "BASE_ID", "BASE_NAME", "AGENT_VERSION")
+    }
+    return guest
+
+
+def test_a_base_without_auditd_and_rsyslog_is_hardened_and_told(hardening: Guest) -> None:
+    done = hardening.run("40-harden.sh")
+
+    assert (done.stderr, done.returncode) == ("", 0)
+    told = done.stdout.splitlines()
+    assert "rsyslog is not installed: the journal keeps the logs" in told
+    assert "auditd is not installed: nothing is audited; the rules in /etc/audit/rules.d hold once it is" in told
+    assert not any(call.startswith("augenrules") for call in hardening.calls())
+    assert not (hardening.disk / "etc/rsyslog.conf").exists()
+
+
+def test_the_folder_of_rsyslogs_parts_alone_is_no_rsyslog(hardening: Guest) -> None:
+    """ecs-init and others lay files there, whether rsyslog is there or not."""
+    hardening.write("etc/rsyslog.d/amazon-ecs.conf")
+
+    done = hardening.run("40-harden.sh")
+
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "$FileCreateMode 0640\n"),
+        ("*.* /x\n", "$FileCreateMode 0640\n*.* /x\n"),
+        ("#\n$FileCreateMode 0600\n*.* /x\n", "#\n$FileCreateMode 0640\n*.* /x\n"),
+    ],
+)
+def test_rsyslog_makes_its_files_for_root_and_its_group(hardening: Guest, before: str, after: str) -> None:
+    config = hardening.write("etc/rsyslog.conf", before)
+    config.chmod(0o640)
+
+    first = hardening.run("40-harden.sh")
+    second = hardening.run("40-harden.sh")
+
+    assert (first.stderr, second.stderr) == ("", "")
+    assert config.read_text() == after
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in config.parent.glob("rsyslog*")] == ["rsyslog.conf"]
+
+
+@pytest.mark.parametrize("place", ["sbin", "usr/sbin"])
+def test_where_auditd_is_its_rules_are_loaded_and_not_switched_off(hardening: Guest, place: str) -> None:
+    hardening.write(f"{place}/auditd").chmod(0o755)
+    off = hardening.write("etc/audit/rules.d/audit.rules", "-D\n-a never,task\n-b 8192\n")
+
+    done = hardening.run("40-harden.sh")
+
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "auditd is not installed" not in done.stdout
+    assert off.read_text() == "-D\n-b 8192\n"
+    assert "augenrules --load" in hardening.calls()
+
+
+def test_rules_that_auditd_does_not_take_stop_the_bake(hardening: Guest) -> None:
+    hardening.write("sbin/auditd").chmod(0o755)
+    hardening.program("augenrules", "exit 1")
+
+    done = hardening.run("40-harden.sh")
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        "ovenproof-error: audit-rules: auditctl does not accept the rules in /etc/audit/rules.d\n",
+    )
+
+
+def test_cloud_inits_logs_are_closed_again_at_every_boot(tmp_path: Path) -> None:
+    """Its older versions open them to everybody (0644) before this stage."""
+    folder = IMAGES / "rootfs/etc/systemd/system/cloud-final.service.d"
+    (command,) = re.findall(r"^ExecStartPre=-(.*)$", (folder / "50-ovenproof-log-modes.conf").read_text(), re.MULTILINE)
+    log = tmp_path / "cloud-init.log"
+    log.touch(0o644)
+    output = tmp_path / "cloud-init-output.log"
+    output.touch(0o640)
+
+    subprocess.run(shlex.split(command.replace("/var/log", str(tmp_path))), check=True)
+
+    assert [oct(path.stat().st_mode & 0o777) for path in (log, output)] == ["0o640", "0o640"]
+
+
 # -- 80 and 90: clean, and looked at once more -------------------------------------------------------------------------
 
 
@@ -749,6 +854,9 @@ def dirty(guest: Guest) -> Guest:
         "var/lib/cloud/instances/i-1/sem/x",
         "var/lib/cloud/data/instance-id",
         "var/lib/ecs/data/agent.db",
+        "var/lib/amazon/ssm/Vault/Store/RegistrationKey",
+        "var/lib/amazon/ssm/registration",
+        "etc/udev/rules.d/70-persistent-net.rules",
         "var/lib/systemd/random-seed",
         "var/log/messages",
         "var/log/amzn-guardduty-agent/agent.log",
@@ -766,6 +874,8 @@ def dirty(guest: Guest) -> Guest:
         "home/ec2-user/.bashrc",
         "var/lib/cloud/seed/x",
         "var/lib/ecs/ecs.config",
+        "var/lib/amazon/ssm/i-0abc/channels/x",
+        "etc/udev/rules.d/51-ec2-hvm-devices.rules",
         "var/log/amazon/ssm/amazon-ssm-agent.log",
         "tmp/systemd-private-1/tmp/x",
     ):
@@ -796,7 +906,9 @@ def test_a_dirty_disk_does_not_pass_the_last_look(dirty: Guest) -> None:
     assert "  /home/ec2-user/.ssh/authorized_keys  (key that may log in, or host known to a user)" in rest
     assert "  /var/log/audit/audit.log  (log of the builder)" in rest
     assert "  /var/tmp/ovenproof  (temporary file)" in rest
-    assert not [line for line in rest if "systemd-private" in line or "amazon/ssm" in line]
+    assert "  /var/lib/amazon/ssm/Vault  (SSM agent's registration and fingerprint of the builder)" in rest
+    assert "  /etc/udev/rules.d/70-persistent-net.rules  (network card of the builder)" in rest
+    assert not [line for line in rest if "systemd-private" in line or "log/amazon/ssm" in line]
 
 
 def test_a_cleaned_disk_passes_and_keeps_what_an_instance_needs(dirty: Guest) -> None:
@@ -812,6 +924,8 @@ def test_a_cleaned_disk_passes_and_keeps_what_an_instance_needs(dirty: Guest) ->
         "tmp/systemd-private-1/tmp/x": "stays",
         "var/lib/cloud/seed/x": "stays",
         "var/lib/ecs/ecs.config": "stays",
+        "var/lib/amazon/ssm/i-0abc/channels/x": "stays",
+        "etc/udev/rules.d/51-ec2-hvm-devices.rules": "stays",
         "var/log/amazon/ssm/amazon-ssm-agent.log": "stays",
         "var/log/audit/audit.log": "",
         "var/log/messages": "",
