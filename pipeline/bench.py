@@ -5,12 +5,11 @@ one go, round after round. The proof is not counted: bare Packer has none.
 """
 
 import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import flow, paths
+from pipeline import flow, paths, tags
 from pipeline import sweep as sweeping
 from pipeline.bake import TEMPLATE, VARIABLES, Workplace, stage
 from pipeline.cache import Cache
@@ -18,6 +17,7 @@ from pipeline.catalog import load_catalog
 from pipeline.clock import SystemClock
 from pipeline.errors import BakeError, UsageError
 from pipeline.hardening import load_hardening
+from pipeline.packer import run_packer
 from pipeline.progress import Progress, duration
 from pipeline.record import Record
 from pipeline.rehearsal.store import disk_bytes
@@ -87,7 +87,7 @@ def _bare_build(
     architecture = planned.selection.flavour.architecture
     stage(bare, hardening=load_hardening(today), architecture=architecture, tools=tools, today=today)
     variables = json.loads((folder / VARIABLES).read_text(encoding="utf-8"))
-    bake_id = f"{variables['bake_id']}-bare"
+    bake_id = tags.bare(variables["bake_id"])
     variables |= {
         "bake_id": bake_id,
         "image_name": f"{variables['image_name']}-bare",
@@ -97,18 +97,18 @@ def _bare_build(
     (bare.folder / VARIABLES).write_text(json.dumps(variables), encoding="utf-8")
     argv = [str(tools.packer), "build", f"-var-file={bare.folder / VARIABLES}", str(folder / TEMPLATE)]
     try:
-        with bare.log.open("w") as log:
-            code = subprocess.run(
-                argv,
-                cwd=paths.CHECKOUT,
-                env={**environment, **tools.environment()},
-                stdout=log,
-                stderr=log,
-                check=False,
-            ).returncode
+        code = run_packer(  # as our bake does, so that an interrupt lets Packer undo this one too
+            argv,
+            cwd=paths.CHECKOUT,
+            env={**environment, **tools.environment()},
+            log=bare.log,
+            on_line=lambda _: None,
+            clock=SystemClock(),
+        )
     finally:
         session = planned.target.session
-        sweeping.remove(session, sweeping.of_bake(sweeping.inventory(session), bake_id), say=progress.say)
+        leftovers = sweeping.of_bake(sweeping.inventory(session, say=progress.say), bake_id)
+        sweeping.remove(session, leftovers, say=progress.say)
     if code != 0:
         raise BakeError("bare Packer failed", found=f"exit code {code}", where=str(bare.log))
 

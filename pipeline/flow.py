@@ -6,7 +6,6 @@ does stands in the module of its name.
 
 import getpass
 import os
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pipeline.base import Base, base_age_verdict, resolve_base
 from pipeline.cache import Cache
 from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import OvenproofError, ProofError, UsageError
+from pipeline.errors import CloudError, Interrupted, OvenproofError, ProofError, UsageError
 from pipeline.hardening import load_hardening
 from pipeline.packer_output import Baked, Timing
 from pipeline.plan import (
@@ -232,7 +231,7 @@ def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Pr
     """
     target, selection = planned.target, planned.selection
     started = clock.now()
-    bake_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    bake_id = tags.new_bake_id(started)
     workplace = Workplace(folder=target.records / bake_id)
     previous = latest_record(target.records, variant=selection.variant_name, flavour=selection.flavour_name)
     usual = expected_seconds(previous)
@@ -368,10 +367,19 @@ def _leaving_nothing_behind(session: boto3.Session, bake_id: str, say: Callable[
         yield
     finally:
         try:
-            leftovers = sweeping.of_bake(sweeping.inventory(session), bake_id)
-            sweeping.remove(session, leftovers, say=say)
-        except OvenproofError as error:
-            say(f"could not make sure that nothing of bake {bake_id} is left; run `./run sweep` later\n{error}")
+            _take_back(session, bake_id, say)
+        except Interrupted:  # the first Ctrl-C came just now; there is no second one
+            _take_back(session, bake_id, say)
+            raise
+
+
+def _take_back(session: boto3.Session, bake_id: str, say: Callable[[str], None]) -> None:
+    try:
+        leftovers = sweeping.of_bake(sweeping.inventory(session, say=say), bake_id)
+    except CloudError as error:
+        say(f"could not make sure that nothing of bake {bake_id} is left; run `./run sweep` later\n{error}")
+    else:
+        sweeping.remove(session, leftovers, say=say)
 
 
 def _summary(record: Record, folder: Path) -> str:
@@ -451,19 +459,20 @@ def sweep(*, on: str, region: str, dry_run: bool) -> str:
     session = _session(on, region or catalog.default_region)
     if session is None:
         return "the local cloud is not running: nothing stands in it"
-    leftovers = sweeping.overdue(sweeping.inventory(session), SystemClock().now())
+    say = Progress().say
+    leftovers = sweeping.overdue(sweeping.inventory(session, say=say), SystemClock().now())
     if not leftovers:
         return "nothing has outlived its bake"
     if dry_run:
         return "\n".join(f"would remove {one.resource.kind} {one.resource.id}: {one.reason}" for one in leftovers)
-    removals = sweeping.remove(session, leftovers, say=Progress().say)
+    removals = sweeping.remove(session, leftovers, say=say)
     if failed := [removal for removal in removals if removal.error]:
         raise OvenproofError(
             f"{len(failed)} of {len(removals)} leftovers could not be removed",
             found="\n".join(f"{one.leftover.resource.kind} {one.leftover.resource.id}: {one.error}" for one in failed),
             remedy="read the reasons, then run `./run sweep` again",
         )
-    return f"removed {len(removals)} leftovers"
+    return f"removed {sum(not removal.kept for removal in removals)} leftovers"
 
 
 def _session(on: str, region: str) -> boto3.Session | None:

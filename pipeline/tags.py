@@ -3,6 +3,8 @@
 `images/ecs-node.pkr.hcl.j2` sets the same keys on what Packer makes; a test holds the two together.
 """
 
+import re
+import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypedDict
@@ -14,6 +16,24 @@ STATE: Final = "OvenproofState"
 """On an image: `baked` until its proof, then `proven`. Only a proven image is without an expiry."""
 EXCLUDE_FROM_MANAGED_AGENT: Final = "GuardDutyManaged"
 """`false` on builders only: AWS's own installer of the agent keeps away from them."""
+
+
+_BAKE_ID: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}(-bare)?")
+
+
+def new_bake_id(started: datetime) -> str:
+    """The id of a bake that starts now: sortable by time, and another one for two that start in the same second."""
+    return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def bare(bake_id: str) -> str:
+    """The id of the bench's bare build beside a bake."""
+    return f"{bake_id}-bare"
+
+
+def is_bake_id(text: str) -> bool:
+    """Whether an id is one of ours: other tools tag with `BakeId` too."""
+    return _BAKE_ID.fullmatch(text) is not None
 
 
 class Tag(TypedDict):

@@ -14,7 +14,7 @@ from pipeline import flow, paths, tags
 from pipeline.bake import Workplace
 from pipeline.cache import Cache
 from pipeline.catalog import TargetName, load_catalog
-from pipeline.errors import BakeError, ProofError, UsageError
+from pipeline.errors import BakeError, Interrupted, ProofError, UsageError
 from pipeline.packer_output import Baked
 from pipeline.plan import Decision, Lock
 from pipeline.progress import Progress
@@ -104,6 +104,21 @@ def test_a_proven_image_survives_the_end_of_its_bake(session: boto3.Session) -> 
     assert [one["ImageId"] for one in ec2.describe_images(Owners=["self"])["Images"]] == [image]
 
 
+def test_an_interrupt_in_the_middle_of_the_clean_up_does_not_leave_the_rest(session: boto3.Session) -> None:
+    seen: list[str] = []
+
+    def interrupt(model: Any, **_: Any) -> None:
+        seen.append(model.name)
+        if len(seen) == 1:
+            raise Interrupted("stopped by SIGINT")
+
+    session.events.register("before-call.ec2.DeregisterImage", interrupt)
+    with pytest.raises(Interrupted), flow._leaving_nothing_behind(session, "bake-1", print):
+        image_of_a_bake(session)
+    ec2: Any = session.client("ec2")
+    assert ec2.describe_images(Owners=["self"])["Images"] == []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """A target with nothing behind it but moto."""
@@ -143,12 +158,10 @@ def bake_that_works(session: boto3.Session) -> Callable[..., Baked]:
     return bake
 
 
-@pytest.fixture
-def place(session: boto3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Where everything works up to the proof."""
-    place = Place(session=session, records=tmp_path / "records", locks=tmp_path / "locks")
+def planned_for(place: Place) -> flow.Planned:
+    """A bake of the default variant that nothing stands against."""
     catalog = load_catalog()
-    planned = flow.Planned(
+    return flow.Planned(
         catalog=catalog,
         selection=catalog.select("ecs-al2-kernel-5.10", "x86_64"),
         target=place,
@@ -160,7 +173,13 @@ def place(session: boto3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         warnings=(),
         images=paths.IMAGES,
     )
-    monkeypatch.setattr(flow, "plan_one", lambda *_, **__: planned)
+
+
+@pytest.fixture
+def place(session: boto3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Where everything works up to the proof."""
+    place = Place(session=session, records=tmp_path / "records", locks=tmp_path / "locks")
+    monkeypatch.setattr(flow, "plan_one", lambda *_, **__: planned_for(place))
     monkeypatch.setattr(flow, "stage", lambda workplace, **_: workplace.stage.mkdir())
     monkeypatch.setattr(flow, "bake", bake_that_works(session))
     return place
