@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline.aws_errors import aws_errors
 from pipeline.catalog import Flavour, Policies, VariantSelection, Waiver
 from pipeline.errors import CloudError, PolicyRefusal
 
@@ -49,7 +49,11 @@ def resolve_base(session: boto3.Session, flavour: Flavour, region: str) -> Base:
     parameter = flavour.base_parameter
     where = f"{parameter} in {region}"
     names = {key: f"{parameter}/{key}" for key in SUB_PARAMETERS}
-    try:
+    with aws_errors(
+        "the base image could not be looked up",
+        where=where,
+        remedy="allow ssm:GetParameters and ec2:DescribeImages, and check credentials, region and network",
+    ):
         answer = session.client("ssm", region_name=region).get_parameters(Names=list(names.values()))
         values = {item["Name"]: item["Value"] for item in answer["Parameters"]}
         if absent := [name for name in names.values() if name not in values]:
@@ -64,13 +68,6 @@ def resolve_base(session: boto3.Session, flavour: Flavour, region: str) -> Base:
         images = session.client("ec2", region_name=region).describe_images(ImageIds=[image_id], Owners=["amazon"])[
             "Images"
         ]
-    except (ClientError, BotoCoreError) as error:
-        raise CloudError(
-            "the base image could not be looked up",
-            found=str(error),
-            where=where,
-            remedy="allow ssm:GetParameters and ec2:DescribeImages, and check credentials, region and network",
-        ) from error
     if not images:
         raise CloudError(
             f"the base image {image_id} is not an image of Amazon's",

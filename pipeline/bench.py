@@ -63,9 +63,9 @@ def bench_bake(rounds: int = 2) -> str:
         pairs: list[Pair] = []
         record: Record | None = None
         for number in range(rounds):
-            record, folder = flow.bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
+            record, path = flow.bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
             with progress.phase(f"bare packer build, round {number + 1}") as phase:
-                _bare_build(folder, planned, tools, target.packer_environment(), progress)
+                _bare_build(path.parent, planned, tools, target.packer_environment(), progress)
             pairs.append(Pair(ours=_without_proof(record), bare=phase.seconds))
         assert record is not None  # noqa: S101 - there is at least one round
         written = disk_bytes(paths.local_root() / "images" / record.images[target.region] / "disk.qcow2")

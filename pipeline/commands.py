@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import boto3
-from botocore.exceptions import ClientError
 
+from pipeline.aws_errors import aws_errors
 from pipeline.clock import Clock
 from pipeline.errors import CloudError
 from pipeline.wait import poll
 
 UNDER_WAY: Final = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
+COMMAND_GRACE_SECONDS: Final = 30
+"""After the time that SSM gives a command, until we stop asking for its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,27 +32,33 @@ class CommandResult:
 def wait_until_managed(
     session: boto3.Session, instance_id: str, *, clock: Clock, timeout_seconds: float, every_seconds: float
 ) -> None:
-    """Wait until SSM calls the instance Online. Raises CloudError when it does not in time."""
+    """Wait until SSM calls the instance Online. Raises CloudError when it does not in time, or does not answer."""
     ssm = session.client("ssm")
+    where = f"SSM in {session.region_name}, instance {instance_id}"
 
     def ping_status() -> str:
         answer = ssm.describe_instance_information(Filters=[{"Key": "InstanceIds", "Values": [instance_id]}])
         found = answer["InstanceInformationList"]
         return found[0]["PingStatus"] if found else "not registered"
 
-    status = poll(
-        ping_status,
-        lambda status: status == "Online",
-        clock=clock,
-        timeout_seconds=timeout_seconds,
-        every_seconds=every_seconds,
-    )
+    with aws_errors(
+        "SSM did not say whether it manages the instance",
+        where=where,
+        remedy="the caller needs ssm:DescribeInstanceInformation",
+    ):
+        status = poll(
+            ping_status,
+            lambda status: status == "Online",
+            clock=clock,
+            timeout_seconds=timeout_seconds,
+            every_seconds=every_seconds,
+        )
     if status != "Online":
         raise CloudError(
             f"SSM does not manage the instance {instance_id}",
             expected=f"PingStatus Online within {timeout_seconds:.0f} s",
             found=status,
-            where=f"SSM in {session.region_name}, instance {instance_id}",
+            where=where,
             remedy="check that amazon-ssm-agent runs in the image, that the subnet has a route to SSM (endpoints or "
             "NAT), and that no permissions boundary cuts the instance profile",
         )
@@ -71,20 +79,17 @@ def run_on_instance(
     """
     ssm = session.client("ssm")
     where = f"SSM in {session.region_name}, instance {instance_id}"
-    try:
+    with aws_errors(
+        "SSM did not take the command",
+        expected="SendCommand of AWS-RunShellScript accepted",
+        where=where,
+        remedy="the caller needs ssm:SendCommand on the instance and the document",
+    ):
         sent = ssm.send_command(
             InstanceIds=[instance_id],
             DocumentName="AWS-RunShellScript",
             Parameters={"commands": lines, "executionTimeout": [str(timeout_seconds)]},
         )
-    except ClientError as error:
-        raise CloudError(
-            "SSM did not take the command",
-            expected="SendCommand of AWS-RunShellScript accepted",
-            found=str(error),
-            where=where,
-            remedy="the caller needs ssm:SendCommand on the instance and the document",
-        ) from error
     command_id = sent["Command"]["CommandId"]
 
     def look() -> CommandResult | None:
@@ -101,13 +106,18 @@ def run_on_instance(
             stderr=answer["StandardErrorContent"],
         )
 
-    result = poll(
-        look,
-        lambda result: result is not None,
-        clock=clock,
-        timeout_seconds=timeout_seconds + 30,
-        every_seconds=every_seconds,
-    )
+    with aws_errors(
+        "SSM did not say how the command ended",
+        where=f"{where}, command {command_id}",
+        remedy="the caller needs ssm:GetCommandInvocation",
+    ):
+        result = poll(
+            look,
+            lambda result: result is not None,
+            clock=clock,
+            timeout_seconds=timeout_seconds + COMMAND_GRACE_SECONDS,
+            every_seconds=every_seconds,
+        )
     if result is None:
         raise CloudError(
             "a command on the instance did not end in time",

@@ -11,8 +11,8 @@ from typing import Literal
 
 import boto3
 import yaml
-from botocore.exceptions import ClientError
 
+from pipeline.aws_errors import aws_errors
 from pipeline.clock import Clock
 from pipeline.errors import CloudError
 from pipeline.wait import poll
@@ -58,10 +58,17 @@ def remedy_for(issue: str) -> str:
 
 
 def runtime_monitoring_detector(session: boto3.Session) -> str:
-    """The id of the region's detector. Raises CloudError unless Runtime Monitoring is enabled in it."""
+    """The id of the region's detector. Raises CloudError unless GuardDuty says that Runtime Monitoring is enabled."""
     guardduty = session.client("guardduty")
     where = f"GuardDuty in {session.region_name}"
-    detectors = guardduty.list_detectors()["DetectorIds"]
+    with aws_errors(
+        "GuardDuty did not say whether Runtime Monitoring is enabled",
+        expected="an answer to ListDetectors and GetDetector",
+        where=where,
+        remedy="the caller needs guardduty:ListDetectors and guardduty:GetDetector",
+    ):
+        detectors = guardduty.list_detectors()["DetectorIds"]
+        features = guardduty.get_detector(DetectorId=detectors[0]).get("Features", []) if detectors else []
     if not detectors:
         raise CloudError(
             "GuardDuty is not enabled in this account and region",
@@ -70,7 +77,6 @@ def runtime_monitoring_detector(session: boto3.Session) -> str:
             where=where,
             remedy="enable GuardDuty and Runtime Monitoring (in an organization: from the delegated administrator)",
         )
-    features = guardduty.get_detector(DetectorId=detectors[0]).get("Features", [])
     states = {feature["Name"]: feature["Status"] for feature in features}
     if states.get("RUNTIME_MONITORING") != "ENABLED":
         raise CloudError(
@@ -121,7 +127,12 @@ def wait_until_healthy(
     every_seconds: float,
 ) -> Coverage:
     """Look until the instance is HEALTHY or the time is up; the last look is returned either way."""
-    try:
+    with aws_errors(
+        "GuardDuty refused the question about coverage",
+        expected="an answer to ListCoverage",
+        where=f"detector {detector}, instance {instance_id}",
+        remedy="the caller needs guardduty:ListCoverage on the detector",
+    ):
         return poll(
             lambda: coverage_of(session, detector, instance_id),
             lambda coverage: coverage.healthy,
@@ -129,11 +140,3 @@ def wait_until_healthy(
             timeout_seconds=timeout_seconds,
             every_seconds=every_seconds,
         )
-    except ClientError as error:
-        raise CloudError(
-            "GuardDuty refused the question about coverage",
-            expected="an answer to ListCoverage",
-            found=str(error),
-            where=f"detector {detector}, instance {instance_id}",
-            remedy="the caller needs guardduty:ListCoverage on the detector",
-        ) from error

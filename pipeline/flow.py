@@ -10,21 +10,25 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
 from pipeline import paths, tags
 from pipeline import sweep as sweeping
+from pipeline.aws_errors import aws_errors, error_code
 from pipeline.bake import Workplace, bake, stage, write_inputs
 from pipeline.base import Base, base_age_verdict, resolve_base
 from pipeline.cache import Cache
 from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import Clock, SystemClock
+from pipeline.coverage import runtime_monitoring_detector
 from pipeline.errors import CloudError, Interrupted, OvenproofError, ProofError, UsageError
 from pipeline.hardening import load_hardening
+from pipeline.lifetime import expires_at
 from pipeline.packer_output import Baked, Timing
 from pipeline.plan import (
     NEVER_BAKED,
@@ -42,8 +46,10 @@ from pipeline.plan import (
     write_lock,
 )
 from pipeline.progress import Progress, duration
-from pipeline.prove import ProofRequest, prove
+from pipeline.proof_host import ProofRequest
+from pipeline.prove import prove
 from pipeline.record import (
+    MARKDOWN,
     Record,
     expected_seconds,
     find_record,
@@ -56,7 +62,7 @@ from pipeline.record import (
 )
 from pipeline.render import packer_variables, render, template_context
 from pipeline.signals import as_interrupted
-from pipeline.target import AwsTarget, Target
+from pipeline.target import AwsTarget, Target, aws_session
 from pipeline.tools import MODULES, Tools, pinned_versions, tools_alongside
 
 PROOF_PHASE = "proof"
@@ -123,14 +129,13 @@ def build_on(
         progress.say(f"baking {selection.id} because: {reason}")
     for stand_in in target.stand_ins:
         progress.say(f"stand-in for the {stand_in.part}: {stand_in.played_by}")
-    record, folder = bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
-    path = write_record(record, folder)
+    record, path = bake_and_prove(planned, tools=tools, clock=clock, progress=progress)
     if not record.proven:
         raise ProofError(
             f"the image of {selection.id} did not prove itself and was removed",
             expected="no failure on a new instance launched from it",
             found="\n".join(record.proof.failures),
-            where=str(folder / "record.md"),
+            where=str(path.with_name(MARKDOWN)),
             remedy="mend what the failures name, then bake again",
         )
     write_lock(
@@ -143,7 +148,7 @@ def build_on(
             inputs=record.inputs,
         ),
     )
-    return _summary(record, folder)
+    return _summary(record, path.with_name(MARKDOWN))
 
 
 def open_target(
@@ -216,38 +221,60 @@ def plan_one(
 
 
 def _image_exists(session: boto3.Session, image_id: str) -> bool:
-    try:
-        return bool(session.client("ec2").describe_images(ImageIds=[image_id])["Images"])
-    except ClientError as error:
-        if error.response["Error"]["Code"].startswith("InvalidAMIID"):
-            return False
-        raise
+    with aws_errors(
+        "the image of the last bake could not be looked up",
+        where=f"{image_id} in {session.region_name}",
+        remedy="allow ec2:DescribeImages",
+    ):
+        try:
+            return bool(session.client("ec2").describe_images(ImageIds=[image_id])["Images"])
+        except ClientError as error:
+            if error_code(error).startswith("InvalidAMIID"):
+                return False
+            raise
 
 
 def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Progress) -> tuple[Record, Path]:
-    """The stages from the rendered template to the record; the record's folder comes with it, nothing is written yet.
+    """The stages from the rendered template to the record; the record's file comes with it.
 
-    An image that proved itself keeps standing; everything else of the bake is gone when this returns or raises.
+    The record is written before the image is marked proven: no image keeps standing that has none. An image that
+    proved itself keeps standing; everything else of the bake is gone when this returns or raises.
     """
     target, selection = planned.target, planned.selection
+    runtime_monitoring_detector(target.session)  # without it no image can be proven: said now, not after the bake
     started = clock.now()
     bake_id = tags.new_bake_id(started)
     workplace = Workplace(folder=target.records / bake_id)
     previous = latest_record(target.records, variant=selection.variant_name, flavour=selection.flavour_name)
     usual = expected_seconds(previous)
+    expiry = expires_at(
+        started,
+        policies=planned.catalog.policies,
+        polling=planned.catalog.targets[target.name].polling,
+        patience=target.proof_seconds,
+    )
     workplace.folder.mkdir(parents=True)
     with _leaving_nothing_behind(target.session, bake_id, progress.say):
         baked = _bake(
-            planned, workplace, bake_id, tools=tools, started=started, usual=usual, clock=clock, progress=progress
+            planned,
+            workplace,
+            bake_id,
+            tools=tools,
+            started=started,
+            expiry=expiry,
+            usual=usual,
+            clock=clock,
+            progress=progress,
         )
         guest = read_facts(workplace.facts)
         image = baked.images[target.region]
         with progress.phase(PROOF_PHASE, usual.get(PROOF_PHASE)) as phase:
             proof = prove(
                 target.session,
-                proof_request(planned, bake_id, image, started),
+                proof_request(planned, bake_id, image, expiry),
                 clock=clock,
                 say=phase.line,
+                warn=progress.say,
             )
         sbom, provenance = read_evidence(workplace.folder)
         record = make_record(
@@ -268,9 +295,10 @@ def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Pr
             warnings=planned.warnings,
             previous=previous,
         )
+        path = write_record(record, workplace.folder)
         if record.proven:
             mark_proven(target.session, image)
-    return record, workplace.folder
+    return record, path
 
 
 def _bake(
@@ -280,6 +308,7 @@ def _bake(
     *,
     tools: Tools,
     started: datetime,
+    expiry: datetime,
     usual: dict[str, float],
     clock: Clock,
     progress: Progress,
@@ -307,6 +336,7 @@ def _bake(
             bake_id=bake_id,
             owner=owner(),
             started=started,
+            expires_at=expiry,
             stage_dir=workplace.stage,
             work_dir=workplace.folder,
             images=planned.images,
@@ -330,26 +360,38 @@ def owner() -> str:
     return os.environ.get("CODEBUILD_BUILD_ID") or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def proof_request(planned: Planned, bake_id: str, image: str, started: datetime) -> ProofRequest:
+def proof_request(planned: Planned, bake_id: str, image: str, expiry: datetime) -> ProofRequest:
     """What the finished image of a bake has to show."""
-    flavour, policies, patience = planned.selection.flavour, planned.catalog.policies, planned.target.proof_seconds
+    flavour, settings = planned.selection.flavour, planned.catalog.targets[planned.target.name]
     return ProofRequest(
         bake_id=bake_id,
         image_id=image,
         owner=owner(),
-        expires_at=started + timedelta(minutes=policies.builder_max_lifetime_minutes),
+        expires_at=expiry,
         instance_type=flavour.builder_instance_type,
         kernel_line=planned.selection.variant.kernel_line,
         agent_version=planned.catalog.agent.version,
-        boot_seconds=patience.boot,
-        coverage_seconds=patience.coverage,
-        every_seconds=patience.every,
+        patience=planned.target.proof_seconds,
+        associate_public_ip=settings.associate_public_ip,
+        subnet_tags=settings.subnet_tags,
     )
 
 
 def mark_proven(session: boto3.Session, image_id: str) -> None:
-    """Take the builder's tags off an image and its snapshots: without an expiry the sweep cannot mean them."""
+    """Take the builder's tags off an image and its snapshots: without an expiry the sweep cannot mean them.
+
+    Raises CloudError when AWS refuses; the image then still has its expiry.
+    """
     ec2 = session.client("ec2")
+    with aws_errors(
+        "the image proved itself, but could not be marked as proven",
+        where=f"{image_id} in {session.region_name}",
+        remedy="allow ec2:DescribeImages, ec2:CreateTags and ec2:DeleteTags on images and snapshots; bake again",
+    ):
+        _mark_proven(ec2, image_id)
+
+
+def _mark_proven(ec2: Any, image_id: str) -> None:
     mappings = ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"]
     snapshots = [mapping["Ebs"]["SnapshotId"] for mapping in mappings if "SnapshotId" in mapping.get("Ebs", {})]
     ec2.create_tags(Resources=[image_id, *snapshots], Tags=tags.as_list({tags.STATE: "proven"}))
@@ -382,7 +424,7 @@ def _take_back(session: boto3.Session, bake_id: str, say: Callable[[str], None])
         sweeping.remove(session, leftovers, say=say)
 
 
-def _summary(record: Record, folder: Path) -> str:
+def _summary(record: Record, readable: Path) -> str:
     checks = record.proof.checks.summary
     images = ", ".join(f"{image} ({region})" for region, image in record.images.items())
     ready = f"ready in {duration((record.ended_at - record.started_at).total_seconds())}"
@@ -392,7 +434,7 @@ def _summary(record: Record, folder: Path) -> str:
         f"  agent:    {record.proof.agent_version}, signature by {record.inputs.agent_fingerprint}",
         f"  checks:   {checks.checks - checks.failed} of {checks.checks} passed on {record.proof.instance_id}",
         f"  coverage: {record.proof.coverage.status}",
-        f"  record:   {folder / 'record.md'}",
+        f"  record:   {readable}",
     ]
     return "\n".join(lines)
 
@@ -478,7 +520,7 @@ def sweep(*, on: str, region: str, dry_run: bool) -> str:
 def _session(on: str, region: str) -> boto3.Session | None:
     match on:
         case "aws":
-            return boto3.Session(region_name=region)
+            return aws_session(region)
         case "local":
             from pipeline.rehearsal.cloud import LocalCloud
 

@@ -7,47 +7,21 @@ each thing's removal is armed the moment the thing exists. The same calls serve 
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import boto3
-import yaml
-from botocore.exceptions import ClientError
 
-from pipeline import tags
+from pipeline.aws_errors import AWS_FAILURES
 from pipeline.clock import Clock
 from pipeline.commands import run_on_instance, wait_until_managed
 from pipeline.coverage import Coverage, runtime_monitoring_detector, wait_until_healthy
-from pipeline.errors import CloudError, ProofError
-from pipeline.sweep import PROOF_NAME, delete_cluster, delete_instance_profile, delete_role
-from pipeline.wait import poll
+from pipeline.errors import ProofError
+from pipeline.lifetime import CHECK_SECONDS, ECS_AGENT_SECONDS
+from pipeline.proof_host import ProofRequest, proof_host
 
-if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import WaiterConfigTypeDef
-
-POLICY = Path(__file__).with_name("policies") / "proof-instance.yaml"
-REPORT = "/run/ovenproof-proof.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProofRequest:
-    """What to launch and what it has to show. Times in seconds."""
-
-    bake_id: str
-    image_id: str
-    owner: str
-    expires_at: datetime
-    instance_type: str
-    kernel_line: str
-    agent_version: str
-    subnet_id: str = ""
-    boot_seconds: float = 600
-    coverage_seconds: float = 900
-    every_seconds: float = 15
+REPORT: Final = "/run/ovenproof-proof.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,26 +76,24 @@ def prove(
     *,
     clock: Clock,
     say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> Proof:
     """Launch, check, remove. A proof that fails is returned; only a proof that could not be held raises.
 
-    Raises CloudError when GuardDuty is not enabled, the instance does not start or does not answer, and
-    ProofError when it answers but has no readable checks.
+    `say` gets each step, `warn` whatever could not be removed afterwards: that is told, and changes no proof.
+    Raises CloudError when GuardDuty is not enabled, the instance does not start or does not answer, and ProofError
+    when it answers but has no readable checks.
     """
     detector = runtime_monitoring_detector(session)
-    with ExitStack() as undo:
-        cluster_arn = undo.enter_context(_cluster(session, request))
-        profile = undo.enter_context(_instance_profile(session, request, cluster_arn))
-        group = undo.enter_context(_security_group(session, request))
-        say("launching an instance from the finished image")
-        instance_id = undo.enter_context(_instance(session, request, profile, group, clock))
+    say("launching an instance from the finished image")
+    with proof_host(session, request, clock=clock, warn=warn) as instance_id:
         say(f"{instance_id} is starting; waiting for SSM to manage it")
         wait_until_managed(
             session,
             instance_id,
             clock=clock,
-            timeout_seconds=request.boot_seconds,
-            every_seconds=request.every_seconds,
+            timeout_seconds=request.patience.boot,
+            every_seconds=request.patience.every,
         )
         say(f"{instance_id} answers; waiting for the ECS agent, then running ovenproof-check")
         checks = _checks(session, request, instance_id, clock)
@@ -131,8 +103,8 @@ def prove(
             detector,
             instance_id,
             clock=clock,
-            timeout_seconds=request.coverage_seconds,
-            every_seconds=request.every_seconds,
+            timeout_seconds=request.patience.coverage,
+            every_seconds=request.patience.every,
         )
         failures = verdict(request, checks, coverage)
         console = _console(session, instance_id) if failures else ""
@@ -147,146 +119,6 @@ def prove(
     )
 
 
-def _tags(request: ProofRequest) -> dict[str, str]:
-    return {
-        "Name": PROOF_NAME,
-        tags.BAKE_ID: request.bake_id,
-        tags.OWNER: request.owner,
-        tags.EXPIRES_AT: tags.format_time(request.expires_at),
-    }
-
-
-def _name(request: ProofRequest) -> str:
-    return f"{PROOF_NAME}-{request.bake_id}"[:63]
-
-
-@contextmanager
-def _cluster(session: boto3.Session, request: ProofRequest) -> Iterator[str]:
-    """A cluster of its own, so that the ECS agent registers and no task of anybody lands on the instance."""
-    ecs = session.client("ecs")
-    arn = ecs.create_cluster(
-        clusterName=_name(request),
-        tags=[{"key": key, "value": value} for key, value in _tags(request).items()],
-    )["cluster"]["clusterArn"]
-    try:
-        yield arn
-    finally:
-        delete_cluster(session, arn)
-
-
-@contextmanager
-def _instance_profile(session: boto3.Session, request: ProofRequest, cluster_arn: str) -> Iterator[str]:
-    iam = session.client("iam")
-    name = _name(request)
-    pairs = tags.as_list(_tags(request))
-    partition = cluster_arn.split(":")[1]
-    service = "ec2.amazonaws.com.cn" if partition == "aws-cn" else "ec2.amazonaws.com"
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}],
-    }
-    policy = yaml.safe_load(POLICY.read_text(encoding="utf-8").replace("<cluster-arn>", cluster_arn))
-    with ExitStack() as undo:
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust), Tags=pairs)
-        undo.callback(delete_role, session, name)
-        iam.put_role_policy(RoleName=name, PolicyName=PROOF_NAME, PolicyDocument=json.dumps(policy))
-        iam.create_instance_profile(InstanceProfileName=name, Tags=pairs)
-        undo.callback(delete_instance_profile, session, name)
-        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-        yield name
-
-
-@contextmanager
-def _security_group(session: boto3.Session, request: ProofRequest) -> Iterator[str]:
-    """A group that lets nothing in: SSM and GuardDuty are called from inside."""
-    ec2 = session.client("ec2")
-    if request.subnet_id:
-        vpc = ec2.describe_subnets(SubnetIds=[request.subnet_id])["Subnets"][0]["VpcId"]
-    else:
-        found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-        if not found:
-            raise CloudError(
-                "there is no default VPC to launch the proof's instance in",
-                expected="a default VPC, or a subnet named in the catalog",
-                found="neither",
-                where=f"EC2 in {session.region_name}",
-                remedy="set `subnet_id` under `targets: aws:` in images/catalog.yaml",
-            )
-        vpc = found[0]["VpcId"]
-    group = ec2.create_security_group(
-        GroupName=_name(request),
-        Description="Ovenproof proof: nothing inbound",
-        VpcId=vpc,
-        TagSpecifications=tags.specifications(["security-group"], _tags(request)),
-    )["GroupId"]
-    try:
-        yield group
-    finally:
-        ec2.delete_security_group(GroupId=group)
-
-
-@contextmanager
-def _instance(session: boto3.Session, request: ProofRequest, profile: str, group: str, clock: Clock) -> Iterator[str]:
-    ec2 = session.client("ec2")
-    lifetime_minutes = max(5, int((request.expires_at - clock.now()).total_seconds() // 60))
-    user_data = (
-        "#!/bin/bash\n"
-        f"echo ECS_CLUSTER={_name(request)} >> /etc/ecs/ecs.config\n"
-        f"systemd-run --on-active={lifetime_minutes}min /bin/systemctl poweroff\n"
-    )
-    launch: dict[str, Any] = {
-        "ImageId": request.image_id,
-        "InstanceType": request.instance_type,
-        "MinCount": 1,
-        "MaxCount": 1,
-        "SecurityGroupIds": [group],
-        "IamInstanceProfile": {"Name": profile},
-        "InstanceInitiatedShutdownBehavior": "terminate",
-        "UserData": user_data,
-        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
-        "TagSpecifications": tags.specifications(["instance", "volume"], _tags(request)),
-    }
-    if request.subnet_id:
-        launch["SubnetId"] = request.subnet_id
-
-    def try_to_launch() -> str | None:
-        try:
-            started: str = ec2.run_instances(**launch)["Instances"][0]["InstanceId"]
-            return started
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "InvalidParameterValue" and "nstance" in str(error):
-                return None  # IAM is eventually consistent: EC2 does not know the new profile yet
-            raise
-
-    try:
-        instance_id = poll(
-            try_to_launch, lambda started: started is not None, clock=clock, timeout_seconds=60, every_seconds=5
-        )
-    except ClientError as error:
-        raise CloudError(
-            f"no instance could be launched from {request.image_id}",
-            expected="RunInstances accepted",
-            found=str(error),
-            where=f"EC2 in {session.region_name}",
-            remedy="read EC2's reason; the image is untouched",
-        ) from error
-    if instance_id is None:
-        raise CloudError(
-            f"EC2 does not accept the instance profile {profile}",
-            expected="a new profile known to EC2 within 60 s",
-            found="InvalidParameterValue each time",
-            where=f"EC2 in {session.region_name}",
-            remedy="the caller needs iam:PassRole on it",
-        )
-    waiting: WaiterConfigTypeDef = {"Delay": max(1, int(request.every_seconds)), "MaxAttempts": 240}
-    try:
-        ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id], WaiterConfig=waiting)
-        yield instance_id
-    finally:
-        ec2.terminate_instances(InstanceIds=[instance_id])
-        ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance_id], WaiterConfig=waiting)
-
-
 def _checks(session: boto3.Session, request: ProofRequest, instance_id: str, clock: Clock) -> dict[str, Any]:
     """The JSON of ovenproof-check on the instance, once the ECS agent answers on its introspection port."""
     metadata = "http://127.0.0.1:51678/v1/metadata"
@@ -295,8 +127,8 @@ def _checks(session: boto3.Session, request: ProofRequest, instance_id: str, clo
         instance_id,
         [f"curl --silent --show-error --fail --retry 60 --retry-delay 5 --retry-connrefused {metadata}"],
         clock=clock,
-        timeout_seconds=330,
-        every_seconds=request.every_seconds,
+        timeout_seconds=ECS_AGENT_SECONDS,
+        every_seconds=request.patience.every,
     )
     if waited.exit_code != 0:
         raise ProofError(
@@ -311,8 +143,8 @@ def _checks(session: boto3.Session, request: ProofRequest, instance_id: str, clo
         instance_id,
         [f"ovenproof-check --format json --at first-boot > {REPORT}; gzip -c {REPORT} | base64 -w0"],
         clock=clock,
-        timeout_seconds=300,
-        every_seconds=request.every_seconds,
+        timeout_seconds=CHECK_SECONDS,
+        every_seconds=request.patience.every,
     )
     try:
         report: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(done.stdout.strip(), validate=True)))
@@ -328,6 +160,8 @@ def _checks(session: boto3.Session, request: ProofRequest, instance_id: str, clo
 
 
 def _console(session: boto3.Session, instance_id: str) -> str:
-    """The instance's serial console, for the record of a proof that failed; empty when there is none."""
-    answer = session.client("ec2").get_console_output(InstanceId=instance_id)
-    return answer.get("Output", "")
+    """The instance's serial console, for the record of a proof that failed, or why it cannot be had."""
+    try:
+        return session.client("ec2").get_console_output(InstanceId=instance_id).get("Output", "")
+    except AWS_FAILURES as error:
+        return f"the console could not be read: {error}"

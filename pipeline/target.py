@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import paths
+from pipeline.aws_errors import aws_errors
 from pipeline.catalog import Catalog, TargetName
-from pipeline.errors import CloudError, MachineError
+from pipeline.errors import MachineError
 from pipeline.provenance import signing
 from pipeline.render import Signing
 
@@ -88,6 +88,17 @@ class Target(Protocol):
         """Endpoint, region and credentials as Packer's plugin reads them; not the whole environment."""
 
 
+def aws_session(region: str) -> boto3.Session:
+    """A session with the credentials of the environment. Raises CloudError when its profile is not there."""
+    with aws_errors(
+        "there are no credentials to work with",
+        expected="the profile that AWS_PROFILE names",
+        where="AWS_PROFILE, and the files of `aws configure`",
+        remedy="sign in (`aws sso login`, AWS_PROFILE, a role) and run the command again",
+    ):
+        return boto3.Session(region_name=region)
+
+
 class AwsTarget:
     """AWS itself, with the credentials of the environment."""
 
@@ -101,7 +112,7 @@ class AwsTarget:
         """Raises CloudError when there are no valid credentials, MachineError without session-manager-plugin."""
         self.region = region
         settings = catalog.targets["aws"]
-        self.session = boto3.Session(region_name=region)
+        self.session = aws_session(region)
         self._catalog = catalog
         if settings.ssh_interface == "session_manager" and not shutil.which("session-manager-plugin"):
             raise MachineError(
@@ -110,16 +121,13 @@ class AwsTarget:
                 where="images/catalog.yaml, targets > aws > ssh_interface",
                 remedy="install AWS's session-manager-plugin, or set ssh_interface to public_ip (own address only)",
             )
-        try:
+        with aws_errors(
+            "AWS does not know who is asking",
+            expected="valid credentials in the environment, a profile or the instance",
+            where=f"STS in {region}",
+            remedy="sign in (`aws sso login`, AWS_PROFILE, a role) and run the command again",
+        ):
             self.session.client("sts").get_caller_identity()
-        except (BotoCoreError, ClientError) as error:
-            raise CloudError(
-                "AWS does not know who is asking",
-                expected="valid credentials in the environment, a profile or the instance",
-                found=str(error),
-                where=f"STS in {region}",
-                remedy="sign in (`aws sso login`, AWS_PROFILE, a role) and run the command again",
-            ) from error
 
     def signing(self) -> Signing:
         return signing(self._catalog.provenance.signer)
@@ -129,6 +137,6 @@ class AwsTarget:
         return AgentSource(url=agent.artifact_url(self.region), fingerprint=agent.key_fingerprint)
 
     def packer_environment(self) -> Mapping[str, str]:
-        passed = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HOME", "PATH")
+        passed = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HOME", "PATH", "SSL_CERT_", "TMPDIR")
         own = {key: value for key, value in os.environ.items() if key.upper().startswith(passed)}
         return {**own, "AWS_REGION": self.region}

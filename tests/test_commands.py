@@ -91,3 +91,23 @@ def test_waiting_for_ssm_ends_when_the_agent_is_online() -> None:
     with stub:
         wait_until_managed(session, "i-1", clock=clock, timeout_seconds=30, every_seconds=10)
     assert clock.slept == [10]
+
+
+@pytest.mark.parametrize(
+    ("answers", "refused", "permission"),
+    [
+        ((), "describe_instance_information", "ssm:DescribeInstanceInformation"),
+        ((("send_command", SENT),), "get_command_invocation", "ssm:GetCommandInvocation"),
+    ],
+)
+def test_a_question_that_ssm_refuses_names_the_permission(
+    answers: tuple[tuple[str, dict[str, Any]], ...], refused: str, permission: str
+) -> None:
+    session, stub = ssm(*answers)
+    stub.add_client_error(refused, "AccessDeniedException", "not you")
+    clock = FakeClock()
+    with stub, pytest.raises(CloudError, match=permission):
+        if answers:
+            run_on_instance(session, "i-1", ["true"], clock=clock, timeout_seconds=60, every_seconds=5)
+        else:
+            wait_until_managed(session, "i-1", clock=clock, timeout_seconds=30, every_seconds=10)

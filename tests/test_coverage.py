@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
 from pipeline.coverage import (
@@ -122,3 +123,26 @@ def test_the_eks_feature_is_not_mistaken_for_runtime_monitoring() -> None:
     ]
     with guardduty(*answers) as session, pytest.raises(CloudError, match="Runtime Monitoring is not enabled"):
         runtime_monitoring_detector(session)
+
+
+@pytest.mark.parametrize("operation", ["list_detectors", "get_detector"])
+def test_a_question_that_guardduty_refuses_names_the_permission(operation: str) -> None:
+    client = boto3.client("guardduty", region_name="eu-central-1")
+    with Stubber(client) as stub:
+        if operation == "get_detector":
+            stub.add_response("list_detectors", {"DetectorIds": [DETECTOR]})
+        stub.add_client_error(operation, "AccessDeniedException", "not you")
+        with pytest.raises(CloudError) as error:
+            runtime_monitoring_detector(OneClientSession(client))
+    assert error.value.remedy == "the caller needs guardduty:ListDetectors and guardduty:GetDetector"
+
+
+def test_a_guardduty_that_cannot_be_reached_is_an_error_of_ours() -> None:
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-central-1")
+
+    def unreachable(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://guardduty")
+
+    session.events.register("before-send.guardduty", unreachable)
+    with pytest.raises(CloudError, match="check network"):
+        wait_until_healthy(session, DETECTOR, "i-1", clock=FakeClock(), timeout_seconds=9, every_seconds=3)

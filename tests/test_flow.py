@@ -3,21 +3,25 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from pipeline import flow, paths, tags
-from pipeline.bake import Workplace
+from pipeline.bake import VARIABLES, Workplace
 from pipeline.cache import Cache
 from pipeline.catalog import TargetName, load_catalog
-from pipeline.errors import BakeError, Interrupted, ProofError, UsageError
+from pipeline.errors import BakeError, CloudError, Interrupted, ProofError, UsageError
 from pipeline.packer_output import Baked
 from pipeline.plan import Decision, Lock
 from pipeline.progress import Progress
+from pipeline.proof_host import ProofRequest
+from pipeline.prove import Proof
 from pipeline.record import Record
 from pipeline.render import Signing
 from pipeline.target import AgentSource, ProofSeconds, StandIn
@@ -196,6 +200,12 @@ NO_TOOLS = Tools(
 
 
 def build_on(place: Place) -> str:
+    features: Any = [{"Name": "RUNTIME_MONITORING", "Status": "ENABLED"}]
+    place.session.client("guardduty").create_detector(Enable=True, Features=features)
+    return build_again(place)
+
+
+def build_again(place: Place) -> str:
     catalog = load_catalog()
     return flow.build_on(
         place,
@@ -245,3 +255,47 @@ def test_an_image_that_proved_itself_stays_and_is_locked(place: Place, monkeypat
     assert tags.as_mapping(image["Tags"])[tags.STATE] == "proven"
     [lock] = place.locks.iterdir()
     assert Lock.model_validate_json(lock.read_bytes()).images == {"eu-central-1": image["ImageId"]}
+
+
+def test_an_image_that_cannot_be_marked_proven_is_removed_and_the_record_says_what_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "prove", lambda *_, **__: records.proof())
+
+    def refuse(model: Any, **_: Any) -> None:
+        assert list(place.records.glob("*/record.json")), "the record comes before the mark"
+        raise ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, model.name)
+
+    place.session.events.register("before-call.ec2.DeleteTags", refuse)
+    with pytest.raises(CloudError, match="could not be marked as proven"):
+        build_on(place)
+    ec2: Any = place.session.client("ec2")
+    assert ec2.describe_images(Owners=["self"])["Images"] == []
+    assert not place.locks.exists()
+
+
+def test_without_runtime_monitoring_no_bake_begins(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Baked:
+        raise AssertionError("Packer was started")
+
+    monkeypatch.setattr(flow, "bake", never)
+    with pytest.raises(CloudError, match="GuardDuty is not enabled"):
+        build_again(place)
+    assert not place.records.exists()
+
+
+def test_template_and_proof_get_the_same_expiry_which_lies_behind_both(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ProofRequest] = []
+
+    def prove(_: boto3.Session, request: ProofRequest, **__: Any) -> Proof:
+        asked.append(request)
+        return records.proof()
+
+    monkeypatch.setattr(flow, "prove", prove)
+    build_on(place)
+    [variables] = place.records.glob(f"*/{VARIABLES}")
+    in_template = tags.parse_time(json.loads(variables.read_text())["expires_at"])
+    lifetime = timedelta(minutes=load_catalog().policies.builder_max_lifetime_minutes)
+    assert in_template == asked[0].expires_at > START + lifetime

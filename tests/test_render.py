@@ -258,6 +258,7 @@ def variables(**changes: Any) -> Mapping[str, str]:
         "bake_id": "20261123T225735-1f3a",
         "owner": "ana",
         "started": datetime(2026, 11, 23, 22, 57, 35, tzinfo=UTC),
+        "expires_at": datetime(2026, 11, 24, 0, 27, 35, tzinfo=UTC),
         "stage_dir": Path("/somewhere/stage/ovenproof"),
         "work_dir": Path("/work"),
     }

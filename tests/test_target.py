@@ -68,7 +68,18 @@ def test_packer_gets_the_settings_of_aws_and_nothing_else_of_the_environment(mon
     target = AwsTarget(load_catalog(), "eu-west-1")
     monkeypatch.setenv("AWS_PROFILE", "images")
     monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    monkeypatch.setenv("TMPDIR", "/large/tmp")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/company/ca.pem")
     environment = target.packer_environment()
     assert environment["AWS_PROFILE"] == "images"
     assert environment["AWS_REGION"] == "eu-west-1"
+    assert environment["TMPDIR"] == "/large/tmp"
+    assert environment["SSL_CERT_FILE"] == "/etc/company/ca.pem"
     assert "GITHUB_TOKEN" not in environment
+
+
+@pytest.mark.usefixtures("plugin_on_path")
+def test_a_profile_that_is_not_there_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "imagse")
+    with pytest.raises(CloudError, match=r"The config profile \(imagse\) could not be found"):
+        AwsTarget(load_catalog(), "eu-west-1")
