@@ -20,6 +20,10 @@ SCHEMA_VERSION: Final = "0.3"
 VALUE_TYPES: Final[tuple[ValueType, ...]] = ("String", "StringList", "Integer", "Boolean", "MapList", "StringMap")
 """Types of parameters, variables and outputs. UG documents-syntax-data-elements-parameters."""
 
+RESOURCE_TYPE_PATTERN: Final = r"AWS::[A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+"
+"""A parameter of a resource's type (`AWS::EC2::Instance::Id`, `List<AWS::EC2::Instance::Id>`) is a String or a
+StringList with a picker in the console. By their use in published runbooks."""
+
 DOCUMENT_KEYS: Final = (
     "schemaVersion",
     "description",
@@ -131,8 +135,8 @@ GLOBAL_VARIABLES: Final[Mapping[str, ValueType]] = MappingProxyType(
 )
 """Values that every step may refer to, evaluated when the step runs. UG automation-variables."""
 
-RESOURCE_ID: Final = "RESOURCE_ID"
-"""The pseudo parameter for the target of a rate-controlled execution. UG automation-action-runcommand."""
+PSEUDO_PARAMETERS: Final = ("RESOURCE_ID", "TARGET_ID")
+"""The target of a rate-controlled execution or of a maintenance window. UG automation-action-runcommand."""
 
 ITERATOR_VALUE: Final = "CurrentIteratorValue"
 """`{{ LOOP.CurrentIteratorValue }}`: the item of a for-each loop, inside it. UG automation-action-loop."""
@@ -173,7 +177,7 @@ class Limits:
     loop_iterations: int = 100  # UG automation-action-loop
     loop_iterators: int = 100  # UG automation-action-loop
     command_instances: int = 50  # UG automation-action-runcommand
-    command_output_characters: int = 2_500  # MODEL CommandPlugin.Output: "truncated after 2500 characters"
+    command_output_characters: int = 2_500  # MODEL CommandPluginOutput
     cancel_seconds: int = 120  # UG automation-actions, onCancel
     variable_string_characters: int = 512  # UG automation-action-update-variable
     variable_list_items: int = 50  # UG automation-action-update-variable
@@ -264,7 +268,6 @@ def _actions() -> Mapping[str, Action]:
             inputs_open=True,
             outputs={},
             declares_outputs=True,
-            max_seconds=None,
         ),
         Action(
             name="aws:branch",
@@ -530,9 +533,9 @@ def _actions() -> Mapping[str, Action]:
                 "InstanceType": _TEXT,
                 "KernelId": _TEXT,
                 "KeyName": _TEXT,
-                # the guide's table says String, its examples use numbers
-                "MaxInstanceCount": Input(types=("Integer", "String")),
-                "MinInstanceCount": Input(types=("Integer", "String")),
+                # the table says String; documents-syntax-data-elements-parameters says that only an Integer passes
+                "MaxInstanceCount": _NUMBER,
+                "MinInstanceCount": _NUMBER,
                 "MetadataOptions": _MAP,
                 "Monitoring": _FLAG,
                 "NetworkInterfaces": _MAPS,
