@@ -100,6 +100,42 @@ def local(_: Context, start: bool = False, stop: bool = False, clean: bool = Fal
     print(manage(start=start, stop=stop, clean=clean))
 
 
+@task(
+    help={
+        "document": "an Automation document, YAML or JSON",
+        "parameters": "JSON, or a file of JSON or YAML",
+        "fleet": "a fleet's file: the model of it answers",
+        "endpoint-url": "an endpoint that answers every AWS call, in real time",
+        "answers": "a YAML file of prepared answers: `service.Operation: [answer, ...]`",
+        "trace": "write the steps as JSON here",
+        "isolate-scripts": "run the document's scripts in a process of their own",
+    }
+)
+@tells_errors
+def execute(
+    _: Context,
+    document: str,
+    parameters: str = "",
+    fleet: str = "",
+    endpoint_url: str = "",
+    answers: str = "",
+    trace: str = "",
+    isolate_scripts: bool = False,
+) -> None:
+    """Execute any SSM Automation document on this machine, as AWS documents it."""
+    from pipeline.runbook import command
+
+    command.execute_file(
+        document,
+        parameters=parameters,
+        fleet=fleet,
+        endpoint_url=endpoint_url,
+        answers=answers,
+        trace=trace,
+        isolate_scripts=isolate_scripts,
+    )
+
+
 @task(help={"what": "`bake`: our bake against bare `packer build` of the same template, side by side"})
 @tells_errors
 def bench(_: Context, what: str) -> None:

@@ -8,6 +8,7 @@
     ├─ ProofError           6   the finished image did not prove itself
     ├─ PolicyRefusal        7   a policy of the catalog forbids it
     ├─ CloudError           8   AWS, or its stand-in, refused or did not answer in time
+    ├─ ExecutionError       9   an Automation document was executed, and did not end Success
     └─ Interrupted        130   SIGINT or SIGTERM; everything was cleaned up first
 
 `tasks.py` is the only place that turns these into a message and an exit code.
@@ -85,6 +86,10 @@ class PolicyRefusal(OvenproofError):
 
 class CloudError(OvenproofError):
     exit_code = 8
+
+
+class ExecutionError(OvenproofError):
+    exit_code = 9
 
 
 class Interrupted(OvenproofError):

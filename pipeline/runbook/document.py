@@ -61,6 +61,7 @@ class Tree:
     where: str
     is_json: bool
     size: int
+    text: str = field(repr=False)
 
     def line(self, path: Sequence[Key]) -> int:
         """The line of the value at `path`, or of the nearest value around it."""
@@ -183,8 +184,11 @@ def read_document(path: Path) -> Document:
     return parse_document(read_text(path, limit=LIMITS.document_bytes), str(path), name=path.name.split(".")[0])
 
 
-def read_text(path: Path, *, limit: int) -> str:
-    """A file's text, if it is text and at most `limit` bytes. Raises CatalogError."""
+def read_text(path: Path, *, limit: int, hint: str = "") -> str:
+    """A file's text, if it is text and at most `limit` bytes; `hint` is what to do about a larger one.
+
+    Raises CatalogError.
+    """
     try:
         size = path.stat().st_size
         if path.is_file() and size > limit:
@@ -193,7 +197,7 @@ def read_text(path: Path, *, limit: int) -> str:
                 expected=f"at most {limit:,} bytes",
                 found=f"{size:,} bytes",
                 where=str(path),
-                remedy="AWS limits a document to 64 KB: move scripts to attachments or split the document",
+                remedy=hint or "AWS limits a document to 64 KB: move scripts to attachments or split the document",
             )
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -259,7 +263,7 @@ def parse_tree(text: str, where: str) -> Tree:
         raise _unreadable(where, mark.line + 1 if mark else 1, str(problem)) from error
     except _Refused as error:
         raise _unreadable(where, error.line, str(error)) from error
-    return Tree(value=value, lines=lines, where=where, is_json=is_json, size=size)
+    return Tree(value=value, lines=lines, where=where, is_json=is_json, size=size, text=text)
 
 
 def _unreadable(where: str, line: int, problem: str) -> CatalogError:
@@ -336,7 +340,7 @@ class _Reader:
             line = event.start_mark.line + 1
             if not isinstance(event, yaml.ScalarEvent):
                 raise _Refused(line, "a key has to be a text")
-            if event.value == "<<" and event.style is None:
+            if event.value == "<<" and not event.style:
                 raise _Refused(line, "the merge key << has no meaning in an Automation document")
             if event.value in value:
                 raise _Refused(line, f"the key {event.value!r} is there twice in the same mapping")
@@ -362,7 +366,7 @@ class _Reader:
             raise _Refused(line, f"more than {MAX_NODES:,} values with all aliases in their places")
 
     def _scalar(self, event: Any) -> Any:
-        if event.style is not None:
+        if event.style:  # plain is None, or empty from the fast parser
             return event.value
         tag = self._loader.resolve(yaml.ScalarNode, event.value, (True, False))
         if tag == "tag:yaml.org,2002:null":
@@ -530,7 +534,8 @@ class _Checker:
                     self.fault(
                         (*path, key),
                         "default-reference",
-                        f"{title} > {key}: refers to {{{{ {reference.name} }}}}; only {{{{ssm:NAME}}}} and system variables are allowed here",
+                        f"{title} > {key}: refers to {{{{ {reference.name} }}}}; "
+                        "only {{ssm:NAME}} and system variables are allowed here",
                     )
             if not list(references_in(default)) and not is_of_type(default, kind):
                 self.fault(
