@@ -3,6 +3,7 @@
 `./run` lists them. Imports are inside the tasks so that listing, and a typing error, cost nothing.
 """
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -30,13 +31,19 @@ def tells_errors(body: Body) -> Body:
         try:
             body(*args, **kwargs)
         except OvenproofError as error:
-            print(f"\n{error}", file=sys.stderr)
+            _tell(f"\n{error}")
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            print("\nstopped", file=sys.stderr)
+            _tell("\nstopped")
             sys.exit(130)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _tell(text: str) -> None:
+    """Print on standard error; when the terminal is gone there is nobody to tell, and the exit code still counts."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr)
 
 
 @task(

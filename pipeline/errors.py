@@ -9,7 +9,7 @@
     ├─ PolicyRefusal        7   a policy of the catalog forbids it
     ├─ CloudError           8   AWS, or its stand-in, refused or did not answer in time
     ├─ ExecutionError       9   an Automation document was executed, and did not end Success
-    └─ Interrupted        130   SIGINT or SIGTERM; everything was cleaned up first
+    └─ Interrupted        130   SIGINT, SIGTERM or SIGHUP; everything was cleaned up first
 
 `tasks.py` is the only place that turns these into a message and an exit code.
 """

@@ -133,7 +133,8 @@ class Progress:
     def _stop(self) -> None:
         live, self._live = self._live, None
         if live:
-            live.stop()  # gives the cursor back, whatever ended the phase
+            with suppress(OSError):
+                live.stop()  # gives the cursor back, whatever ended the phase
 
     def _rows(self) -> Table:
         table = Table.grid(padding=(0, 2))
