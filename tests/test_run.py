@@ -57,8 +57,8 @@ class Play:
         path.write_text(text)
         path.chmod(0o755)
 
-    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        known: Mapping[str, str] = {
+    def start(self, *args: str, **env: str | None) -> subprocess.Popen[str]:
+        known: Mapping[str, str | None] = {
             "PATH": str(self.bin),
             "HOME": str(self.folder),
             "PLAY": str(self.folder),
@@ -67,7 +67,7 @@ class Play:
         return subprocess.Popen(
             [self.checkout / "run", *args],
             cwd=self.folder,
-            env={**known, **env},
+            env={key: value for key, value in {**known, **env}.items() if value is not None},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -75,7 +75,7 @@ class Play:
             start_new_session=True,
         )
 
-    def run(self, *args: str, **env: str) -> tuple[int, str, str]:
+    def run(self, *args: str, **env: str | None) -> tuple[int, str, str]:
         process = self.start(*args, **env)
         stdout, stderr = process.communicate(timeout=60)
         return process.returncode, stdout, stderr
@@ -145,6 +145,21 @@ def test_the_cache_folder_follows_one_rule(env: dict[str, str], cache: str, play
     code, stdout, _ = play.run(**{key: value.format(folder=play.folder) for key, value in env.items()})
 
     assert (code, stdout.splitlines()[0]) == (0, str(play.folder / cache))
+
+
+@pytest.mark.parametrize("home", [None, ""], ids=["unset", "empty"])
+def test_no_home(play: Play, home: str | None) -> None:
+    assert play.run(HOME=home, OVENPROOF_CACHE=None) == (
+        4,
+        "",
+        message("""
+            there is no place for the cache folder
+              expected: OVENPROOF_CACHE, XDG_CACHE_HOME or HOME to name a folder
+              found:    none of them set
+              do:       set OVENPROOF_CACHE to a folder of yours and start again
+            """),
+    )
+    assert play.run(HOME=home)[0] == 0, "not needed where the cache is named"
 
 
 def test_no_python(play: Play) -> None:
