@@ -134,7 +134,7 @@ def bake(
             case Cancelled():
                 raise BakeError(
                     f"Packer was cancelled in {outcome.phase}",
-                    found="a cancellation that did not come from this command",
+                    found="\n".join(("a cancellation that did not come from this command", *outcome.left_behind)),
                     where=str(workplace.log),
                     remedy="find out who ended Packer, then bake again",
                 )

@@ -22,6 +22,7 @@ from pipeline.progress import Progress, duration
 from pipeline.record import Record
 from pipeline.rehearsal.store import disk_bytes
 from pipeline.signals import as_interrupted
+from pipeline.targets import open_target
 from pipeline.tools import Tools, tools_alongside
 
 VARIANT, FLAVOUR = "ecs-al2-kernel-5.10", "x86_64"
@@ -55,7 +56,7 @@ def bench_bake(rounds: int = 2) -> str:
         today = clock.now().date()
         cache = Cache(paths.cache_root(), progress.say)
         with tools_alongside(cache, progress) as tools_made:
-            target = flow.open_target(
+            target = open_target(
                 "local", catalog, selection, catalog.default_region, today=today, cache=cache, progress=progress
             )
             tools = tools_made()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import BakeError
-from pipeline.packer_output import CLEAN_UP, Cancelled, Failed
+from pipeline.packer_output import Failed
 from pipeline.yaml_file import StrictModel, load_yaml
 
 CAUSES: Final = Path(__file__).with_name("failure_causes.yaml")
@@ -92,18 +92,6 @@ def bake_error(failed: Failed, log: Path) -> BakeError:
         found="\n".join(found),
         where=str(log),
         remedy="\n".join(remedy),
-    )
-
-
-def left_behind_note(cancelled: Cancelled) -> str:
-    """What to tell someone who interrupted a bake; empty when Packer removed all it had made."""
-    if not cancelled.left_behind:
-        return ""
-    return "\n".join(
-        (
-            f"Packer could not {CLEAN_UP} everything; run `./run sweep`:",
-            *(f"  {line}" for line in cancelled.left_behind),
-        )
     )
 
 

@@ -7,12 +7,9 @@ does stands in the module of its name.
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
@@ -26,7 +23,8 @@ from pipeline.cache import Cache
 from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import Clock, SystemClock
 from pipeline.coverage import runtime_monitoring_detector
-from pipeline.errors import CloudError, Interrupted, OvenproofError, ProofError, UsageError
+from pipeline.custody import mark_proven, nothing_left_behind
+from pipeline.errors import OvenproofError, ProofError
 from pipeline.hardening import load_hardening
 from pipeline.lifetime import expires_at
 from pipeline.packer_output import Baked, Timing
@@ -62,7 +60,8 @@ from pipeline.record import (
 )
 from pipeline.render import packer_variables, render, template_context
 from pipeline.signals import as_interrupted
-from pipeline.target import AwsTarget, Target, aws_session
+from pipeline.target import AwsTarget, Target
+from pipeline.targets import open_session, open_target
 from pipeline.tools import MODULES, Tools, pinned_versions, tools_alongside
 
 PROOF_PHASE = "proof"
@@ -151,28 +150,6 @@ def build_on(
     return _summary(record, path.with_name(MARKDOWN))
 
 
-def open_target(
-    on: str,
-    catalog: Catalog,
-    selection: VariantSelection,
-    region: str,
-    *,
-    today: date,
-    cache: Cache,
-    progress: Progress,
-) -> Target:
-    """The target of that name, ready to bake `selection`. Raises UsageError for a name that is none."""
-    region = region or catalog.default_region
-    match on:
-        case "aws":
-            return AwsTarget(catalog, region)
-        case "local":
-            from pipeline.rehearsal.target import open_local_target
-
-            return open_local_target(catalog, selection, region, today=today, cache=cache, progress=progress)
-    raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")
-
-
 def plan_one(
     catalog: Catalog,
     selection: VariantSelection,
@@ -254,7 +231,7 @@ def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Pr
         patience=target.proof_seconds,
     )
     workplace.folder.mkdir(parents=True)
-    with _leaving_nothing_behind(target.session, bake_id, progress.say):
+    with nothing_left_behind(target.session, bake_id, progress.say):
         baked = _bake(
             planned,
             workplace,
@@ -377,53 +354,6 @@ def proof_request(planned: Planned, bake_id: str, image: str, expiry: datetime) 
     )
 
 
-def mark_proven(session: boto3.Session, image_id: str) -> None:
-    """Take the builder's tags off an image and its snapshots: without an expiry the sweep cannot mean them.
-
-    Raises CloudError when AWS refuses; the image then still has its expiry.
-    """
-    ec2 = session.client("ec2")
-    with aws_errors(
-        "the image proved itself, but could not be marked as proven",
-        where=f"{image_id} in {session.region_name}",
-        remedy="allow ec2:DescribeImages, ec2:CreateTags and ec2:DeleteTags on images and snapshots; bake again",
-    ):
-        _mark_proven(ec2, image_id)
-
-
-def _mark_proven(ec2: Any, image_id: str) -> None:
-    mappings = ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"]
-    snapshots = [mapping["Ebs"]["SnapshotId"] for mapping in mappings if "SnapshotId" in mapping.get("Ebs", {})]
-    ec2.create_tags(Resources=[image_id, *snapshots], Tags=tags.as_list({tags.STATE: "proven"}))
-    no_longer = (tags.EXPIRES_AT, tags.EXCLUDE_FROM_MANAGED_AGENT)
-    ec2.delete_tags(Resources=[image_id, *snapshots], Tags=[{"Key": key} for key in no_longer])
-
-
-@contextmanager
-def _leaving_nothing_behind(session: boto3.Session, bake_id: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Whatever the block does, at its end nothing of the bake stands that still has an expiry.
-
-    A removal that fails is said and left to `./run sweep`; it does not hide the error that came before it.
-    """
-    try:
-        yield
-    finally:
-        try:
-            _take_back(session, bake_id, say)
-        except Interrupted:  # the first Ctrl-C came just now; there is no second one
-            _take_back(session, bake_id, say)
-            raise
-
-
-def _take_back(session: boto3.Session, bake_id: str, say: Callable[[str], None]) -> None:
-    try:
-        leftovers = sweeping.of_bake(sweeping.inventory(session, say=say), bake_id)
-    except CloudError as error:
-        say(f"could not make sure that nothing of bake {bake_id} is left; run `./run sweep` later\n{error}")
-    else:
-        sweeping.remove(session, leftovers, say=say)
-
-
 def _summary(record: Record, readable: Path) -> str:
     checks = record.proof.checks.summary
     images = ", ".join(f"{image} ({region})" for region, image in record.images.items())
@@ -498,7 +428,7 @@ def diff_records(before: str, after: str) -> str:
 def sweep(*, on: str, region: str, dry_run: bool) -> str:
     """Remove what outlived its expiry tag; with `dry_run` only say what that is. Raises if some stays."""
     catalog = load_catalog()
-    session = _session(on, region or catalog.default_region)
+    session = open_session(on, region or catalog.default_region)
     if session is None:
         return "the local cloud is not running: nothing stands in it"
     say = Progress().say
@@ -515,15 +445,3 @@ def sweep(*, on: str, region: str, dry_run: bool) -> str:
             remedy="read the reasons, then run `./run sweep` again",
         )
     return f"removed {sum(not removal.kept for removal in removals)} leftovers"
-
-
-def _session(on: str, region: str) -> boto3.Session | None:
-    match on:
-        case "aws":
-            return aws_session(region)
-        case "local":
-            from pipeline.rehearsal.cloud import LocalCloud
-
-            cloud = LocalCloud.find(paths.local_root())
-            return cloud.session(region) if cloud else None
-    raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")

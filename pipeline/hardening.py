@@ -136,22 +136,6 @@ def is_waived(rule: Rule, today: date) -> bool:
     return rule.waiver is not None and rule.waiver.until >= today
 
 
-def as_table(hardening: Hardening, today: date) -> str:
-    """The rules as a Markdown table, for the README and the record."""
-    lines = [
-        "| rule | what holds | CIS AL2 | CIS AL2023 | what it could break on an ECS host |",
-        "|---|---|---|---|---|",
-    ]
-    for rule in hardening.rules:
-        title = rule.title
-        if rule.waiver and is_waived(rule, today):
-            title = f"~~{title}~~ waived until {rule.waiver.until}: {rule.waiver.reason}"
-        lines.append(
-            f"| {rule.id} | {title} | {rule.cis.get('al2', '')} | {rule.cis.get('al2023', '')} | {rule.risk} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
 def _lists(value: Any) -> Any:
     """Frozen tuples as the lists that JSON and goss know."""
     if isinstance(value, Mapping):

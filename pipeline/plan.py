@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
-from rich.table import Table
 
 from pipeline import paths
 from pipeline.base import Base
@@ -313,24 +312,8 @@ class PlanRow:
         return (*lines, *(f"warning: {warning}" for warning in self.warnings))
 
 
-def plan_table(rows: Sequence[PlanRow]) -> Table:
-    """The plan as a table for a terminal."""
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("variant", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    styles = {"bake": "yellow", "up to date": "green", "refused": "red"}
-    for row in rows:
-        table.add_row(row.name, f"[{styles[row.verdict]}]{row.verdict}[/]", _escaped("\n".join(row.details)))
-    return table
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
 def plan_text(rows: Sequence[PlanRow]) -> str:
-    """The plan as plain lines, for files and for output that is no terminal."""
+    """The plan as plain lines, which a terminal, a file and a diff all take."""
     name_width = max((len(row.name) for row in rows), default=0)
     verdict_width = max((len(row.verdict) for row in rows), default=0)
     lines = []

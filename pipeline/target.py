@@ -88,15 +88,23 @@ class Target(Protocol):
         """Endpoint, region and credentials as Packer's plugin reads them; not the whole environment."""
 
 
+def machine_environment() -> Mapping[str, str]:
+    """What Packer has to know of this machine on any target: where to put large files, and whose certificates count."""
+    names = ("TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def aws_session(region: str) -> boto3.Session:
-    """A session with the credentials of the environment. Raises CloudError when its profile is not there."""
+    """A session with the credentials of the environment, known to be valid. Raises CloudError when there are none."""
     with aws_errors(
-        "there are no credentials to work with",
-        expected="the profile that AWS_PROFILE names",
-        where="AWS_PROFILE, and the files of `aws configure`",
+        "AWS does not know who is asking",
+        expected="valid credentials in the environment, a profile or the instance",
+        where=f"STS in {region}",
         remedy="sign in (`aws sso login`, AWS_PROFILE, a role) and run the command again",
     ):
-        return boto3.Session(region_name=region)
+        session = boto3.Session(region_name=region)
+        session.client("sts").get_caller_identity()
+    return session
 
 
 class AwsTarget:
@@ -112,7 +120,6 @@ class AwsTarget:
         """Raises CloudError when there are no valid credentials, MachineError without session-manager-plugin."""
         self.region = region
         settings = catalog.targets["aws"]
-        self.session = aws_session(region)
         self._catalog = catalog
         if settings.ssh_interface == "session_manager" and not shutil.which("session-manager-plugin"):
             raise MachineError(
@@ -121,13 +128,7 @@ class AwsTarget:
                 where="images/catalog.yaml, targets > aws > ssh_interface",
                 remedy="install AWS's session-manager-plugin, or set ssh_interface to public_ip (own address only)",
             )
-        with aws_errors(
-            "AWS does not know who is asking",
-            expected="valid credentials in the environment, a profile or the instance",
-            where=f"STS in {region}",
-            remedy="sign in (`aws sso login`, AWS_PROFILE, a role) and run the command again",
-        ):
-            self.session.client("sts").get_caller_identity()
+        self.session = aws_session(region)
 
     def signing(self) -> Signing:
         return signing(self._catalog.provenance.signer)
@@ -137,6 +138,6 @@ class AwsTarget:
         return AgentSource(url=agent.artifact_url(self.region), fingerprint=agent.key_fingerprint)
 
     def packer_environment(self) -> Mapping[str, str]:
-        passed = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HOME", "PATH", "SSL_CERT_", "TMPDIR")
+        passed = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HOME", "PATH")
         own = {key: value for key, value in os.environ.items() if key.upper().startswith(passed)}
-        return {**own, "AWS_REGION": self.region}
+        return {**own, **machine_environment(), "AWS_REGION": self.region}

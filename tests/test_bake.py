@@ -27,6 +27,9 @@ MANIFEST = {
 }
 
 
+SAMPLES = Path(__file__).parent / "samples" / "packer"
+
+
 def tools(folder: Path, validate: str = "true", build: str = "true") -> Tools:
     """Tools whose Packer runs one line of shell for `validate` and one for `build`."""
     folder.mkdir(exist_ok=True)
@@ -106,3 +109,16 @@ def test_a_template_that_packer_refuses_never_starts_a_build(tmp_path: Path, wor
     with pytest.raises(MachineError, match="bad template"):
         run(workplace, refusing)
     assert not workplace.log.exists()
+
+
+def test_a_packer_that_somebody_else_ended_is_told_with_what_it_left(tmp_path: Path, workplace: Workplace) -> None:
+    lines = (SAMPLES / "interrupted.txt").read_text().splitlines()
+    left = lines[0].split(",")[0] + ",,ui,error,==> ovenproof.amazon-ebs.node: Error deleting temporary keypair: denied"
+    cleaning = next(index for index, line in enumerate(lines) if "No volumes to clean up" in line)
+    said = tmp_path / "said"
+    said.write_text("\n".join([*lines[:cleaning], left, *lines[cleaning:]]) + "\n")
+    with pytest.raises(BakeError) as error:
+        run(workplace, tools(tmp_path / "tools", build=f"cat {said}; exit 1"))
+    assert error.value.found == (
+        "a cancellation that did not come from this command\nError deleting temporary keypair: denied"
+    )

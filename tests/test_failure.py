@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths
-from pipeline.failure import bake_error, known_causes, left_behind_note, likely_cause
-from pipeline.packer_output import BuildFollower, Cancelled, Failed
+from pipeline.failure import bake_error, known_causes, likely_cause
+from pipeline.packer_output import BuildFollower, Failed
 
 SAMPLES = Path(__file__).parent / "samples" / "packer"
 LOG = Path("/home/ada/.cache/ovenproof/bake/packer.log")
@@ -111,6 +111,15 @@ def test_a_code_without_an_entry_still_tells_its_text() -> None:
     assert found.remedy == "read what 30-install-agent.sh printed"
 
 
+@pytest.mark.parametrize("code", ["package-missing", "signature-missing", "key-missing"])
+def test_a_403_of_s3_is_not_taken_for_a_missing_file_alone(code: str) -> None:
+    line = f"ovenproof-error: {code}: https://bucket/1.17.1/x is not there (HTTP 403): check the agent's version"
+    found = likely_cause(failed(line))
+    assert found is not None
+    assert found.text.endswith("or may not be read from here")
+    assert "S3 gives 403 for what is missing as well as for what is denied" in found.remedy
+
+
 def test_a_long_list_of_failed_checks_keeps_its_headline() -> None:
     headline = "ovenproof-error: checks-failed: 30 of the image's checks failed: cron-modes, ..."
     found = bake_error(failed(headline, *(f"check {number}" for number in range(1, 31))), LOG).found.splitlines()
@@ -130,10 +139,3 @@ def test_every_code_of_the_scripts_has_a_cause() -> None:
 def test_every_pattern_is_a_regular_expression() -> None:
     for pattern in known_causes().matches:
         re.compile(pattern.match)
-
-
-def test_an_interrupt_mentions_only_what_is_left() -> None:
-    assert left_behind_note(Cancelled(phase="40-harden.sh", left_behind=(), timings=())) == ""
-    assert left_behind_note(Cancelled(phase="40-harden.sh", left_behind=("Error deleting key",), timings=())) == (
-        "Packer could not clean up everything; run `./run sweep`:\n  Error deleting key"
-    )

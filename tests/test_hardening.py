@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import CatalogError
-from pipeline.hardening import Hardening, as_table, goss_spec, load_hardening
+from pipeline.hardening import Hardening, goss_spec, load_hardening
 from pipeline.paths import IMAGES
 
 TODAY = date(2026, 11, 24)
@@ -148,15 +148,6 @@ def test_a_rule_with_a_waiver_and_a_check_is_checked_once_the_waiver_is_over(tmp
 
     assert goss_spec(load(tmp_path, text), TODAY) == {}
     assert list(goss_spec(load(tmp_path, text), date(2027, 1, 1))) == ["kernel-param", "file"]
-
-
-def test_the_table_shows_what_holds_what_it_risks_and_what_is_waived(tmp_path: Path) -> None:
-    assert as_table(load(tmp_path, RULE + WAIVED), TODAY) == (
-        "| rule | what holds | CIS AL2 | CIS AL2023 | what it could break on an ECS host |\n"
-        "|---|---|---|---|---|\n"
-        "| net-quiet | nobody redirects this host | 3.3.2 | 3.2.2 | None. |\n"
-        "| firewall | ~~the firewall drops~~ waived until 2026-12-31: security groups do it |  |  | Cuts tasks off. |\n"
-    )
 
 
 # -- the rules we ship ------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from pipeline.base import Base
 from pipeline.catalog import load_catalog
@@ -22,7 +21,6 @@ from pipeline.plan import (
     digest_files,
     end_of_support_warning,
     lock_path,
-    plan_table,
     plan_text,
     read_lock,
     write_lock,
@@ -241,17 +239,6 @@ def test_the_plan_as_plain_lines() -> None:
         "                                          found: [90] days"
     )
     assert plan_text(()) == ""
-
-
-def test_the_plan_as_a_table() -> None:
-    console = Console(width=110, no_color=True)
-    with console.capture() as shown:
-        console.print(plan_table(ROWS))
-    lines = shown.get()
-    assert "found: [90] days" in lines
-    assert [line.rstrip() for line in lines.splitlines()][1] == (
-        "ecs-al2-kernel-5.10/x86_64  bake        agent version: 1.16.0 -> 1.17.1"
-    )
 
 
 @pytest.mark.parametrize(

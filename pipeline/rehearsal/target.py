@@ -24,7 +24,7 @@ from pipeline.rehearsal.guest_root import APT_PACKAGES
 from pipeline.rehearsal.packages import ensure_artifacts, ensure_repository
 from pipeline.rehearsal.store import BaseRecord
 from pipeline.render import Signing
-from pipeline.target import AgentSource, ProofSeconds, StandIn
+from pipeline.target import AgentSource, ProofSeconds, StandIn, machine_environment
 from pipeline.tools import ensure_apt_packages, require_platform, require_space
 
 GUEST_BYTES: Final = 6_000_000_000
@@ -65,7 +65,7 @@ class LocalTarget:
         return signing(OWN_KEY)
 
     def packer_environment(self) -> Mapping[str, str]:
-        return self.cloud.environment(self.region)
+        return {**machine_environment(), **self.cloud.environment(self.region)}
 
 
 def require_stand_in(selection: VariantSelection) -> None:
