@@ -172,11 +172,54 @@ class Encryption(StrictModel):
     """Which key encrypts the volumes and snapshots; that they are encrypted is no choice."""
 
     kms_key: Annotated[str, AfterValidator(_key)]
+    region_keys: Mapping[Region, Annotated[str, AfterValidator(_key)]]
+
+    def key_in(self, region: str) -> str | None:
+        """The key's id in a region as EC2 takes it, or None for the account's default EBS key there.
+
+        Raises CatalogError when only a key of another region is known.
+        """
+        key = self.region_keys.get(region, self.kms_key)
+        if key == "account-default":
+            return None
+        if key.startswith("arn:") and key.split(":")[3] != region:
+            raise CatalogError(
+                f"no key is known that encrypts images in {region}",
+                expected=f"a key of {region}, or an alias that every region has",
+                found=key,
+                where="images/catalog.yaml, encryption > region_keys",
+                remedy=f"add `{region}: <ARN of a key there>` to region_keys, or use an alias as kms_key",
+            )
+        return key
 
     @property
     def kms_key_id(self) -> str | None:
         """The key's id as EC2 takes it, or None for the account's default EBS key."""
         return None if self.kms_key == "account-default" else self.kms_key
+
+
+def _not_reserved(name: str) -> str:
+    if name.lower().startswith(("/aws", "/ssm")):
+        raise ValueError(f"found {name}; SSM keeps names that begin with aws or ssm for itself")
+    return name
+
+
+class Promotion(StrictModel):
+    """Where a proven image goes, and which parameters name it there."""
+
+    parameter_prefix: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_.-]+)+$"), AfterValidator(_not_reserved)]
+    regions: tuple[Region, ...]
+
+
+class Retention(StrictModel):
+    """When an image that nothing uses is given up, step by step. Counts and days."""
+
+    keep_newest: Annotated[int, Field(ge=1)]
+    ways_back: Annotated[int, Field(ge=2)]
+    idle_days: Positive
+    disable_after_days: Positive
+    deregister_after_days: Positive
+    max_changes_per_run: Positive
 
 
 class Provenance(StrictModel):
@@ -241,6 +284,8 @@ class Catalog(StrictModel):
     targets: Mapping[TargetName, Target]
     sharing: Sharing
     encryption: Encryption
+    promotion: Promotion
+    retention: Retention
     provenance: Provenance
     policies: Policies
 
@@ -260,6 +305,10 @@ class Catalog(StrictModel):
                 "else use; name a customer managed key"
             )
         return self
+
+    def parameter(self, selection: VariantSelection) -> str:
+        """The name of the SSM parameter that says which image of a variant and flavour is promoted."""
+        return f"{self.promotion.parameter_prefix}/{selection.id}"
 
     def selections(self) -> tuple[VariantSelection, ...]:
         """Every variant in every flavour, in the file's order."""

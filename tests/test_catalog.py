@@ -307,3 +307,48 @@ def test_a_waiver_that_ran_out_is_an_error(waived: Catalog) -> None:
         "  where:    images/catalog.yaml, policies > waivers\n"
         "  do:       remove the waiver, or renew it with a new date and the reason why it is still needed"
     )
+
+
+def test_a_key_is_good_in_its_own_region_and_an_alias_in_each(tmp_path: Path) -> None:
+    arn = "arn:aws:kms:eu-central-1:111122223333:key/one"
+    there = "arn:aws:kms:eu-west-1:111122223333:key/two"
+    path = changed(
+        tmp_path,
+        ("kms_key: account-default", f"kms_key: {arn}"),
+        (
+            "region_keys: {}",
+            f"region_keys: {{eu-west-1: '{there}', us-east-1: alias/images, us-east-2: account-default}}",
+        ),
+    )
+    encryption = load_catalog(path).encryption
+    regions = ("eu-central-1", "eu-west-1", "us-east-1", "us-east-2")
+    assert [encryption.key_in(region) for region in regions] == [arn, there, "alias/images", None]
+    with pytest.raises(CatalogError) as caught:
+        encryption.key_in("eu-north-1")
+    assert str(caught.value) == (
+        "no key is known that encrypts images in eu-north-1\n"
+        "  expected: a key of eu-north-1, or an alias that every region has\n"
+        f"  found:    {arn}\n"
+        "  where:    images/catalog.yaml, encryption > region_keys\n"
+        "  do:       add `eu-north-1: <ARN of a key there>` to region_keys, or use an alias as kms_key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("parameter_prefix: /ovenproof/images", "parameter_prefix: /aws/images", "SSM keeps names"),
+        ("parameter_prefix: /ovenproof/images", "parameter_prefix: images", "parameter_prefix"),
+        ("  ways_back: 3", "  ways_back: 1", "ways_back"),
+        ("  regions: []", "  regions: [europe]", "regions"),
+    ],
+)
+def test_promotion_and_retention_have_limits(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(changed(tmp_path, (old, new)))
+    assert words in str(caught.value)
+
+
+def test_the_parameter_of_a_promoted_image_names_variant_and_flavour(catalog: Catalog) -> None:
+    selection = catalog.select("ecs-al2-kernel-5.10", "arm64")
+    assert catalog.parameter(selection) == "/ovenproof/images/ecs-al2-kernel-5.10/arm64"

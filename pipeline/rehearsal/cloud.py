@@ -327,7 +327,7 @@ def session_to(endpoint_url: str, region: str) -> boto3.Session:
 def remove_state(root: Path) -> list[str]:
     """Remove everything a daemon left, when none runs: images, instances, logs. Returns the image ids removed."""
     removed = sorted(path.name for path in (root / "images").glob("ami-*"))
-    for name in ("images", "instances", "bases"):
+    for name in ("images", "instances", "bases", "parameters"):
         shutil.rmtree(root / name, ignore_errors=True)
     for name in (DAEMON_FILE, LOG_FILE):
         (root / name).unlink(missing_ok=True)

@@ -28,9 +28,10 @@ from moto.ec2.utils import convert_tag_spec, random_ami_id, random_snapshot_id
 from moto.iam.models import iam_backends
 
 from pipeline.errors import OvenproofError
-from pipeline.rehearsal import guardduty, stand_in
+from pipeline.rehearsal import copies, guardduty, stand_in
 from pipeline.rehearsal.guest import Guest, Launch, NoCapacity, WrongState
 from pipeline.rehearsal.metadata import InstanceFacts, MetadataService
+from pipeline.rehearsal.refusals import invalid, unsupported
 from pipeline.rehearsal.store import GIB, BaseRecord, ImageRecord, Volume, virtual_bytes
 from pipeline.rehearsal.wire import Responder
 from pipeline.rehearsal.world import World
@@ -79,18 +80,10 @@ MODIFY_IMAGE_PARAMETERS = frozenset(
 # Calls that moto answers although nothing would happen to a guest or its disk.
 REFUSED = (
     *("associate_address", "attach_network_interface", "detach_network_interface", "attach_volume", "detach_volume"),
-    *("copy_image", "copy_snapshot", "create_snapshot", "create_snapshots", "modify_volume", "register_image"),
+    *("copy_snapshot", "create_snapshot", "create_snapshots", "modify_volume", "register_image"),
     *("create_fleet", "request_spot_fleet", "request_spot_instances"),
-    *("disable_image", "enable_image", "reset_image_attribute"),
+    "reset_image_attribute",
 )
-
-
-def unsupported(what: str) -> EC2ClientError:
-    return EC2ClientError("UnsupportedOperation", f"The local cloud does not support {what}.")
-
-
-def invalid(message: str) -> EC2ClientError:
-    return EC2ClientError("InvalidParameterValue", message)
 
 
 class LocalAmi(Ami):
@@ -116,6 +109,7 @@ class LocalAmi(Ami):
         self.source_image_id: str | None = None
         self.source_image_region: str | None = None
         self.state_reason: StateReason | None = None
+        self.last_launched_time: str | None = None
         self.ebs_snapshot.encrypted = volume.encrypted
         self.ebs_snapshot.kms_key_id = volume.kms_key_id
         self.ebs_snapshot.volume.size = volume.size_gib
@@ -153,7 +147,10 @@ class OwnAmi(LocalAmi):
         self.creation_date = record.created
         self.instance_id = record.source_instance_id
         self.source_image_id = record.source_image_id
-        self.source_image_region = record.region
+        self.source_image_region = record.source_region or record.region
+        self.last_launched_time = f"{record.last_launched:%Y-%m-%dT%H:%M:%SZ}" if record.last_launched else None
+        if record.disabled or self.state == "disabled":
+            self.state = "disabled" if record.disabled else "available"
         self.imds_support = record.imds_support
         self.deregistration_protection = record.deregistration_protection
         self.launch_permissions = [dict(permission) for permission in record.launch_permissions]
@@ -163,7 +160,7 @@ class OwnAmi(LocalAmi):
             self.deprecation_time = None
 
 
-class LocalEC2Backend(EC2Backend):
+class LocalEC2Backend(copies.CopyingBackend, EC2Backend):
     """moto's EC2 of one region, with guests behind it. Every call comes in under the hosting's lock."""
 
     world: ClassVar[World]
@@ -234,11 +231,12 @@ class LocalEC2Backend(EC2Backend):
         ami = OwnAmi(self, record)
         snapshot = self.snapshots.pop(ami.ebs_snapshot.id)
         snapshot.id = record.snapshot_id
-        snapshot.description = f"Created by CreateImage({record.source_instance_id}) for {record.image_id}"
+        snapshot.description = copies.snapshot_description(record)
         snapshot.start_time = record.created
         if record.snapshot_exists:
             self.snapshots[snapshot.id] = snapshot
             snapshot.add_tags(record.snapshot_tags)
+            snapshot.create_volume_permission_userids |= set(record.volume_permissions)
         if record.registered:
             self.amis[record.image_id] = ami
             ami.add_tags(record.tags)
@@ -258,7 +256,7 @@ class LocalEC2Backend(EC2Backend):
     def change_record(self, ami: OwnAmi, **changes: Any) -> None:
         """Write down what changed about an image, then show it."""
         record = ami.record.model_copy(update=changes)
-        if ami.state != "pending":
+        if self.store.image_disk(ami.id).exists():  # not yet, for one of an instance that is still running
             self.store.update_image(record)
         ami.show(record)
 
@@ -344,7 +342,7 @@ class LocalEC2Backend(EC2Backend):
             raise EC2ClientError("OperationNotPermitted", f"The image {ami_id} is protected from deregistration.")
         super().deregister_image(ami_id)
         snapshot_id = ami.record.snapshot_id
-        if ami.state == "available":
+        if ami.state in {"available", "disabled"}:
             self.change_record(ami, registered=False)
             if delete_snapshots:
                 self.delete_snapshot(snapshot_id)
@@ -465,6 +463,8 @@ class LocalEC2Backend(EC2Backend):
         except NoCapacity as error:
             instance.terminate()
             raise EC2ClientError("InsufficientInstanceCapacity", str(error)) from error
+        if isinstance(ami, OwnAmi):
+            self.change_record(ami, last_launched=self.world.clock.now())
         return reservation
 
     def _launch(self, instance: Instance, ami: LocalAmi, reservation_id: str) -> Launch:
@@ -610,7 +610,7 @@ def _raw(user_data: Any) -> bytes | None:
     return base64.b64decode(str(user_data)) if user_data else None
 
 
-class LocalEC2Response(EC2Response):
+class LocalEC2Response(copies.CopyingResponse, EC2Response):
     """The calls whose parameters moto would not look at."""
 
     @property
@@ -619,6 +619,7 @@ class LocalEC2Response(EC2Response):
         return found
 
     def call_action(self) -> Any:
+        self.backend.settle_copies()
         try:
             return super().call_action()
         except NotImplementedError as error:
@@ -828,14 +829,6 @@ class LocalEC2Response(EC2Response):
         self.error_on_dryrun()
         self.backend.change_record(ami, **changes)
         return EmptyResult()
-
-    def modify_snapshot_attribute(self) -> Any:
-        added = self._get_param("CreateVolumePermission", {}).get("Add", [])
-        if "all" in self._get_param("GroupNames", []) or any(one.get("Group") for one in added):
-            raise EC2ClientError(
-                "OperationNotPermitted", "Block public access for snapshots is enabled for this account."
-            )
-        return super().modify_snapshot_attribute()
 
 
 def _refuse(action: str) -> Callable[[LocalEC2Response], ActionResult]:

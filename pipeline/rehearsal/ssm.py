@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
+from moto.ec2.models import ec2_backends
 from moto.ssm import urls as moto_urls
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
@@ -22,10 +23,12 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 from pipeline.rehearsal import stand_in
 from pipeline.rehearsal.guest import Guest
 from pipeline.rehearsal.machine import ExecResult, GuestAgent, run_in_guest
+from pipeline.rehearsal.store import ParameterVersion
 from pipeline.rehearsal.world import World
 
 DOCUMENT = "AWS-RunShellScript"
 PLUGIN = "aws:runShellScript"
+IMAGE_TYPE = "aws:ec2:image"
 OUTPUT_CHARACTERS = 24_000
 DEFAULT_EXECUTION_SECONDS = 3600
 MAX_EXECUTION_SECONDS = 172_800
@@ -146,12 +149,79 @@ class LocalSSMBackend(SimpleSystemManagerBackend):
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
         self.invocations: dict[tuple[str, str], Invocation] = {}
+        self.put_here: set[str] = set()
+        self.show_kept_parameters()
 
     @property
     def _url_module(self) -> Any:
         return SimpleNamespace(url_bases=moto_urls.url_bases, url_paths={"{0}/$": LocalSSMResponse.dispatch})
 
     # Parameters
+
+    def show_kept_parameters(self) -> None:
+        """What users put outlives the daemon, as their images do."""
+        for one in self.world.hosting.store.known_parameters(self.region_name):
+            self._parameters[one.name].append(
+                Parameter(  # type: ignore[abstract]  # as moto itself does
+                    account_id=self.account_id,
+                    name=one.name,
+                    value=one.value,
+                    parameter_type=one.type,
+                    description=one.description,
+                    allowed_pattern=None,
+                    keyid=None,
+                    last_modified_date=one.modified,
+                    version=one.version,
+                    data_type=one.data_type,
+                )
+            )
+            self.put_here.add(one.name)
+
+    def keep_parameters(self) -> None:
+        """Write down every parameter that a user put."""
+        versions = [
+            ParameterVersion(
+                name=one.name,
+                value=one.value,
+                type=one.parameter_type,
+                data_type=one.data_type,
+                description=one.description,
+                version=one.version,
+                modified=one.last_modified_date,
+            )
+            for name in sorted(self.put_here)
+            if name in self._parameters
+            for one in self._parameters[name]
+        ]
+        self.world.hosting.store.save_parameters(self.region_name, versions)
+
+    def put_parameter(self, name: str, *rest: Any, **more: Any) -> Parameter:
+        found = super().put_parameter(name, *rest, **more)
+        found.last_modified_date = self.world.clock.now()
+        if found.data_type == IMAGE_TYPE and not self._is_image(found.value):
+            # SSM answers first and looks afterwards; a value that is no image never becomes the parameter's
+            # (Systems Manager user guide, "Native parameter support for Amazon Machine Image IDs").
+            self._parameters[name].pop()
+            if not self._parameters[name]:
+                del self._parameters[name]
+            return found
+        self.put_here.add(name)
+        self.keep_parameters()
+        return found
+
+    def delete_parameter(self, name: str) -> None:
+        super().delete_parameter(name)
+        self.keep_parameters()
+
+    def delete_parameters(self, names: list[str]) -> list[str]:
+        found = super().delete_parameters(names)
+        self.keep_parameters()
+        return found
+
+    def _is_image(self, value: str) -> bool:
+        backend: Any = ec2_backends[self.account_id][self.region_name]
+        image = backend.amis.get(value)
+        return image is not None and image.state == "available"
 
     def lead_to_bases(self) -> None:
         """Let the public parameters of every base guest that was made lead to its image."""

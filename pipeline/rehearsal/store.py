@@ -9,12 +9,12 @@ An image is complete or absent: it is put together in a folder whose name starts
 
 import contextlib
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.process import run
 
@@ -62,6 +62,12 @@ class ImageRecord(Record):
     tags: dict[str, str] = Field(default_factory=dict)
     snapshot_tags: dict[str, str] = Field(default_factory=dict)
     launch_permissions: tuple[dict[str, str], ...] = ()
+    volume_permissions: tuple[str, ...] = ()  # accounts that may make volumes of the snapshot
+    source_region: str = ""  # of the image that this is a copy of; "" when it was made from an instance
+    client_token: str = ""
+    available_at: datetime | None = None  # pending until then
+    disabled: bool = False
+    last_launched: datetime | None = None
     registered: bool = True
     snapshot_exists: bool = True
 
@@ -69,6 +75,18 @@ class ImageRecord(Record):
     def wanted(self) -> bool:
         """Whether anybody can still ask for the disk by a name of EC2's."""
         return self.registered or self.snapshot_exists
+
+
+class ParameterVersion(Record):
+    """One version of an SSM parameter that a user put; the last of a name is its value."""
+
+    name: str
+    value: str
+    type: str
+    data_type: str
+    description: str | None
+    version: int
+    modified: datetime
 
 
 class BaseRecord(Record):
@@ -136,7 +154,8 @@ class Store:
         self.images = root / "images"
         self.instances = root / "instances"
         self.bases = root / "bases"
-        for folder in (self.images, self.instances, self.bases):
+        self.parameters = root / "parameters"
+        for folder in (self.images, self.instances, self.bases, self.parameters):
             folder.mkdir(parents=True, exist_ok=True)
 
     # Instances
@@ -174,6 +193,14 @@ class Store:
         draft.rename(self.images / record.image_id)
         return self.image_disk(record.image_id)
 
+    def copy_image(self, record: ImageRecord, source_id: str) -> None:
+        """Let a new image have the disk of another: a second name for the same file, which nobody ever writes to."""
+        draft = self.images / f".{record.image_id}"
+        draft.mkdir()
+        self._write(draft / "image.json", record)
+        (draft / "disk.qcow2").hardlink_to(self.image_disk(source_id))
+        draft.rename(self.images / record.image_id)
+
     def update_image(self, record: ImageRecord) -> None:
         self._write(self.images / record.image_id / "image.json", record)
 
@@ -202,6 +229,20 @@ class Store:
         for image_id in sorted(gone):
             shutil.rmtree(self.images / image_id)
         return sorted(gone)
+
+    # Parameters
+
+    def save_parameters(self, region: str, versions: Sequence[ParameterVersion]) -> None:
+        """Replace what is kept of a region's parameters."""
+        path = self.parameters / f"{region}.json"
+        draft = path.with_name(f".{path.name}")
+        draft.write_bytes(TypeAdapter(list[ParameterVersion]).dump_json(list(versions), indent=2))
+        draft.rename(path)
+
+    def known_parameters(self, region: str) -> list[ParameterVersion]:
+        """Every version of every parameter of a region, in the order of saving."""
+        path = self.parameters / f"{region}.json"
+        return TypeAdapter(list[ParameterVersion]).validate_json(path.read_bytes()) if path.exists() else []
 
     # Base guests
 

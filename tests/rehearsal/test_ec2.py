@@ -200,15 +200,16 @@ def test_an_arm_instance_type_does_not_fit(rehearsal: Rehearsal) -> None:
 
 def test_what_moto_would_accept_and_forget_is_refused(rehearsal: Rehearsal) -> None:
     image_id = rehearsal.make_image()
-    assert refusal(rehearsal.ec2.copy_image, Name="copy", SourceImageId=image_id, SourceRegion=REGION) == (
+    snapshot_id = rehearsal.image(image_id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    assert refusal(rehearsal.ec2.copy_snapshot, SourceSnapshotId=snapshot_id, SourceRegion=REGION) == (
         "UnsupportedOperation",
-        "The local cloud does not support CopyImage.",
+        "The local cloud does not support CopySnapshot.",
     )
 
 
 def test_what_moto_does_not_have_is_an_error_at_once(rehearsal: Rehearsal) -> None:
-    code, message = refusal(rehearsal.ec2.describe_image_references, ImageIds=["ami-1"])
-    assert (code, message.startswith("The local cloud does not support DescribeImageReferences")) == (
+    code, message = refusal(rehearsal.ec2.get_image_ancestry, ImageId="ami-1")
+    assert (code, message.startswith("The local cloud does not support GetImageAncestry")) == (
         "UnsupportedOperation",
         True,
     )
