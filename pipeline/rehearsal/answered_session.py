@@ -82,7 +82,7 @@ def answered_session(
             error = {"Code": refusal.code, "Message": refusal.message}
             return _http(refusal.status), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": refusal.status}}
         if check_answers:
-            _check(call, model, answered)
+            check_answer(call, model, answered)
         answered["ResponseMetadata"] = {"HTTPStatusCode": 200, "RetryAttempts": 0}
         return _http(200), answered
 
@@ -100,7 +100,8 @@ def _http(status: int) -> Any:
     return SimpleNamespace(status_code=status, headers={})
 
 
-def _check(call: Call, model: Any, answered: Mapping[str, Any]) -> None:
+def check_answer(call: Call, model: Any, answered: Mapping[str, Any]) -> None:
+    """Hold an answer against the operation's output shape. Raises OvenproofError with every fault of it."""
     if model.output_shape is None:
         unknown: list[str] = sorted(answered)
         faults = f"the operation has no output; found {', '.join(unknown)}" if unknown else ""
