@@ -73,6 +73,18 @@ def test_the_subnets_are_those_of_the_catalog_and_the_most_free_of_them_is_taken
     assert (instance["SubnetId"], instance["VpcId"]) == (free, vpc)
 
 
+def test_it_is_launched_behind_its_own_group_which_lets_nothing_in(session: boto3.Session) -> None:
+    asked: list[dict[str, Any]] = []
+    session.events.register("provide-client-params.ec2.RunInstances", lambda params, **_: asked.append(params))
+    ec2 = session.client("ec2")
+    with proof_host(session, request_for(session), clock=FakeClock(), warn=pytest.fail):
+        [interface] = asked[0]["NetworkInterfaces"]  # moto ignores the groups of an interface
+        [group] = ec2.describe_security_groups(GroupIds=interface["Groups"])["SecurityGroups"]
+    assert group["GroupName"] == f"ovenproof-proof-{REQUEST.bake_id}"
+    assert group["IpPermissions"] == []
+    assert "SecurityGroupIds" not in asked[0]
+
+
 @pytest.mark.parametrize("public", [True, False])
 def test_a_public_address_is_the_catalogs_choice(session: boto3.Session, public: bool) -> None:
     instance = launched(session, request_for(session, associate_public_ip=public))
