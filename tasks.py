@@ -74,6 +74,61 @@ def plan(_: Context, on: str = "local", region: str = "") -> None:
     print(flow.plan_all(on=on, region=region))
 
 
+@task(
+    help={
+        "on": "where: `local`, a rehearsed organization on this machine, or `aws`",
+        "account": "only this account (several: separated by commas); all members of the organization unless given",
+        "region": "only this region (several: separated by commas)",
+        "cluster": "only hosts and services of this ECS cluster",
+        "group": "only hosts of this Auto Scaling group",
+        "instance": "only this instance",
+        "format": "table, json, csv or html",
+        "out": "write the result to this file",
+        "fail-under": "exit with 6 when less than this percentage is covered",
+        "resume": "a file that keeps what was found, to go on after an interruption",
+        "organization": "the YAML file of the rehearsed organization",
+        "role": "name of the role to assume in each member account",
+        "look-inside": "yes: run a script that only reads on troubled hosts, by SSM (on local unless `no`)",
+    }
+)
+@tells_errors
+def coverage(
+    _: Context,
+    on: str = "local",
+    account: str = "",
+    region: str = "",
+    cluster: str = "",
+    group: str = "",
+    instance: str = "",
+    format: str = "table",
+    out: str = "",
+    fail_under: float = 0.0,
+    resume: str = "",
+    organization: str = "",
+    role: str = "",
+    look_inside: str = "",
+) -> None:
+    """Say what GuardDuty covers, what it does not, why, and what to do: an instance, an account, an organization."""
+    from pipeline.diagnosis import command
+
+    command.coverage(
+        on=on,
+        account=account,
+        region=region,
+        cluster=cluster,
+        group=group,
+        instance=instance,
+        format=format,
+        out=out,
+        fail_under=fail_under,
+        resume=resume,
+        organization=organization,
+        role=role,
+        look_inside=look_inside,
+        show=print,
+    )
+
+
 @task(help={"before": "a record: its file or bake id", "after": "the other one"})
 @tells_errors
 def diff(_: Context, before: str, after: str) -> None:

@@ -1,0 +1,124 @@
+"""The findings of a survey as counts: in, a ledger; out, what the outputs show. Grows with accounts and causes only."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.diagnosis.causes import causes
+from pipeline.diagnosis.ledger import Ledger
+from pipeline.diagnosis.model import STATUSES, ClusterLine, Finding, ShardResult, Status, Unseen
+
+EXAMPLES = 3
+
+
+@dataclass
+class CauseCount:
+    """A cause with what it affects, and the first few things affected."""
+
+    cause: str
+    things: Counter[str] = field(default_factory=Counter)
+    """Hosts, services and clusters by kind."""
+    statuses: Counter[Status] = field(default_factory=Counter)
+    accounts: Counter[str] = field(default_factory=Counter)
+    regions: Counter[str] = field(default_factory=Counter)
+    examples: list[Finding] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return self.things.total()
+
+    @property
+    def title(self) -> str:
+        return causes()[self.cause].title
+
+    def add(self, finding: Finding) -> None:
+        self.things[finding.kind] += 1
+        self.statuses[finding.status] += 1
+        self.accounts[finding.account] += 1
+        self.regions[finding.region] += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(finding)
+
+
+@dataclass
+class Summary:
+    """Everything an output shows, but for the findings themselves."""
+
+    scope: str = ""
+    own_account: str = ""
+    started_at: str = ""
+    looked_until: str = ""
+    hosts: Counter[Status] = field(default_factory=Counter)
+    services: Counter[Status] = field(default_factory=Counter)
+    by_account: dict[str, Counter[Status]] = field(default_factory=dict)
+    by_region: dict[str, Counter[Status]] = field(default_factory=dict)
+    by_cause: dict[str, CauseCount] = field(default_factory=dict)
+    clusters: list[ClusterLine] = field(default_factory=list)
+    unseen: list[Unseen] = field(default_factory=list)
+    unrecognised: Counter[str] = field(default_factory=Counter)
+    stale: int = 0
+    findings: int = 0
+
+    @property
+    def percent(self) -> float:
+        """Covered hosts and Fargate services of those that could be covered; 100 when there is none."""
+        healthy = self.hosts["healthy"] + self.services["healthy"]
+        gaps = sum(by[status] for by in (self.hosts, self.services) for status in ("unhealthy", "absent"))
+        return 100.0 * healthy / (healthy + gaps) if healthy + gaps else 100.0
+
+    @property
+    def causes_by_size(self) -> list[CauseCount]:
+        return sorted(self.by_cause.values(), key=lambda item: (-item.total, item.cause))
+
+    @property
+    def clusters_by_need(self) -> list[ClusterLine]:
+        rank = {
+            status: number
+            for number, status in enumerate(("unhealthy", "absent", "unsupported", "excluded", "healthy"))
+        }
+        return sorted(
+            self.clusters,
+            key=lambda line: (rank[line.status], line.covered - line.hosts, line.account, line.region, line.name),
+        )
+
+    def add(self, result: ShardResult) -> None:
+        self.looked_until = max(self.looked_until, result.looked_at)
+        for count in result.counts:
+            self.stale += count.stale
+            for status in STATUSES:
+                number = getattr(count, status)
+                if number:
+                    self.hosts[status] += number
+                    self.by_account.setdefault(count.account, Counter())[status] += number
+                    self.by_region.setdefault(count.region, Counter())[status] += number
+        for line in result.clusters:
+            self.clusters.append(line)
+            self.services["healthy"] += max(0, line.fargate_services - line.troubled_services)
+        for finding in result.findings:
+            self._add_finding(finding)
+        self.unseen += result.unseen
+
+    def _add_finding(self, finding: Finding) -> None:
+        self.findings += 1
+        if finding.kind == "service":
+            self.services[finding.status] += 1
+        for hit in finding.hits:
+            self.by_cause.setdefault(hit.cause, CauseCount(hit.cause)).add(finding)
+            if hit.cause == "unrecognised":
+                self.unrecognised.update(evidence.removeprefix("GuardDuty: ") for evidence in hit.evidence)
+
+
+def summarise(ledger: Ledger) -> Summary:
+    """Read the ledger once."""
+    summary = Summary(
+        scope=str(ledger.head["scope"]), own_account=str(ledger.head["own"]), started_at=str(ledger.head["started_at"])
+    )
+    for result in ledger.results():
+        summary.add(result)
+    return summary
+
+
+def findings(ledger: Ledger) -> Iterable[Finding]:
+    """Every finding, one at a time."""
+    for result in ledger.results():
+        yield from result.findings

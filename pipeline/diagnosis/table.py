@@ -1,0 +1,196 @@
+"""A survey as text for a terminal: causes first, the biggest first, each with its remedy."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from pipeline.diagnosis.causes import causes
+from pipeline.diagnosis.model import ClusterLine, Finding, Status
+from pipeline.diagnosis.summary import CauseCount, Summary
+
+WIDTH = 118
+CLUSTERS_SHOWN, ACCOUNTS_SHOWN, UNSEEN_SHOWN = 25, 10, 10
+
+
+def render(summary: Summary) -> str:
+    """The whole table."""
+    parts = [_headline(summary), _causes(summary), _clusters(summary), _accounts(summary), _unseen(summary)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def percent(value: float) -> str:
+    """A percentage that says 100 only when nothing is missing."""
+    return "100 %" if value >= 100 else f"{min(value, 99.99):.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def _headline(summary: Summary) -> str:
+    hosts, services = summary.hosts, summary.services
+    lines = [
+        f"coverage {percent(summary.percent)} of what can be covered ({summary.scope})",
+        f"  hosts:    {_counts(hosts)}",
+    ]
+    if services.total():
+        lines.append(f"  Fargate:  services {_counts(services)}")
+    if summary.clusters:
+        by = Counter(line.status for line in summary.clusters)
+        lines.append(f"  clusters: {_counts(by)}")
+    if summary.unseen:
+        accounts = len({item.account for item in summary.unseen})
+        lines.append(f"  not seen: parts of {accounts} account{'s' if accounts > 1 else ''}; not known, see below")
+    if summary.stale:
+        lines.append(f"  note:     GuardDuty still lists {summary.stale} instances that are gone; they are not counted")
+    return "\n".join(lines)
+
+
+def _counts(by: Counter[Status]) -> str:
+    order: tuple[Status, ...] = ("healthy", "unhealthy", "absent", "excluded", "unsupported")
+    found = [f"{by[status]:,} {status}".replace(",", " ") for status in order if by[status]]
+    return ", ".join(found) or "none"
+
+
+def _causes(summary: Summary) -> str:
+    return "\n\n".join(_cause(count) for count in summary.causes_by_size)
+
+
+def _cause(count: CauseCount) -> str:
+    cause = causes()[count.cause]
+    things = ", ".join(
+        f"{number:,} {kind}{'s' if number > 1 else ''}".replace(",", " ") for kind, number in count.things.most_common()
+    )
+    where = f"{len(count.accounts)} account{'s' if len(count.accounts) > 1 else ''}, {', '.join(sorted(count.regions))}"
+    lines = [f"{things}: {cause.title}  [{count.cause}]", f"  where:  {where}"]
+    for example in count.examples:
+        hit = next(hit for hit in example.hits if hit.cause == count.cause)
+        lines += _wrapped("seen:", f"{_place(example)}: {'; '.join(hit.evidence)}")
+    if count.total > len(count.examples):
+        lines.append(f"          and {count.total - len(count.examples):,} more".replace(",", " "))
+    first = next(hit for hit in count.examples[0].hits if hit.cause == count.cause)
+    remedy = first.remedy.replace(count.examples[0].id, "<id>") if count.total > 1 else first.remedy
+    lines += _wrapped("do:", remedy)
+    if cause.fix:
+        lines += _wrapped("run:", command(count.examples[0], cause.fix))
+    return "\n".join(lines)
+
+
+def command(finding: Finding, fix: str) -> str:
+    """The command that puts a finding right, filled in."""
+    at = f"--account {finding.account} --region {finding.region}"
+    return {
+        "enable-monitoring": f"./run enable-monitoring --on aws {at}",
+        "endpoint": f"./run fix --on aws --endpoint {at}",
+        "install-agent": f"./run install-agent --on aws --region {finding.region} --instance {finding.id}",
+        "roll": f"./run roll --on aws --region {finding.region} --group {finding.group or 'GROUP'}",
+        "redeploy": f"./run fix --on aws --redeploy {at} --cluster {finding.cluster}",
+    }[fix]
+
+
+def _place(finding: Finding) -> str:
+    cluster = f" in {finding.cluster}" if finding.cluster and finding.kind != "cluster" else ""
+    return f"{finding.id}{cluster} ({finding.account}, {finding.region})"
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        " ".join(text.split()),
+        WIDTH,
+        initial_indent=f"  {label:<8}",
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+MAKES_HEALTHY = {
+    "EC2": "kernel, agent unit and endpoint on every host; no service update",
+    "Fargate": "execution role, platform 1.4.0 or later, and a new deployment or task",
+    "both": "EC2 hosts: kernel, agent, endpoint; Fargate services: role, platform, a new deployment",
+    "nothing": "nothing runs in it",
+}
+
+
+def monitored_by(line: ClusterLine) -> str:
+    """Which of the two agents watches a cluster: EC2, Fargate or both."""
+    if line.hosts and line.fargate_services:
+        return "both"
+    if line.fargate_services:
+        return "Fargate"
+    return "EC2" if line.hosts else "nothing"
+
+
+def _clusters(summary: Summary) -> str:
+    lines = summary.clusters_by_need
+    if not lines:
+        return ""
+    rows = [
+        [
+            line.name,
+            line.account,
+            line.region,
+            line.status,
+            monitored_by(line),
+            f"{line.covered}/{line.hosts - line.not_counted}" if line.hosts else "-",
+            f"{line.fargate_services - line.troubled_services}/{line.fargate_services}"
+            if line.fargate_services
+            else "-",
+            ", ".join(line.causes) or MAKES_HEALTHY[monitored_by(line)],
+        ]
+        for line in lines[:CLUSTERS_SHOWN]
+    ]
+    head = [
+        "cluster",
+        "account",
+        "region",
+        "status",
+        "watched on",
+        "hosts",
+        "Fargate",
+        "causes, or what keeps it healthy",
+    ]
+    more = len(lines) - CLUSTERS_SHOWN
+    return _columns(head, rows) + (f"\nand {more} more; --format csv or html has all" if more > 0 else "")
+
+
+def _accounts(summary: Summary) -> str:
+    gaps = {account: by for account, by in summary.by_account.items() if by["unhealthy"] + by["absent"]}
+    if len(summary.by_account) < 2 or not gaps:
+        return ""
+    worst = sorted(gaps.items(), key=lambda item: (-(item[1]["unhealthy"] + item[1]["absent"]), item[0]))
+    rows = [
+        [
+            account,
+            str(by["healthy"]),
+            str(by["unhealthy"]),
+            str(by["absent"]),
+            str(by["excluded"]),
+            str(by["unsupported"]),
+        ]
+        for account, by in worst[:ACCOUNTS_SHOWN]
+    ]
+    more = len(worst) - ACCOUNTS_SHOWN
+    table = _columns(["account", "healthy", "unhealthy", "absent", "excluded", "unsupported"], rows)
+    return table + (f"\nand {more} more accounts with gaps" if more > 0 else "")
+
+
+def _unseen(summary: Summary) -> str:
+    if not summary.unseen:
+        return ""
+    lines = ["not seen, so not known to be covered:"]
+    for item in summary.unseen[:UNSEEN_SHOWN]:
+        lines += textwrap.wrap(
+            f"{item.account}, {item.region}: {item.what}: {item.why}",
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+        )
+        if item.remedy:
+            lines += textwrap.wrap(f"do: {item.remedy}", WIDTH, initial_indent="    ", subsequent_indent="        ")
+    if len(summary.unseen) > UNSEEN_SHOWN:
+        lines.append(f"  and {len(summary.unseen) - UNSEEN_SHOWN} more")
+    return "\n".join(lines)
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[index]) for row in [head, *rows]) for index in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )

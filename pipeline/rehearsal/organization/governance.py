@@ -1,0 +1,182 @@
+"""STS, Organizations and IAM of the rehearsed organization."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pipeline.rehearsal.answered_session import Call, Refused
+from pipeline.rehearsal.organization.pages import page
+from pipeline.rehearsal.organization.world import World
+
+FULL_ACCESS, DENY_TELEMETRY = "p-FullAWSAccess", "p-telemetry1"
+POLICIES = {
+    FULL_ACCESS: ("FullAWSAccess", [{"Effect": "Allow", "Action": "*", "Resource": "*"}]),
+    DENY_TELEMETRY: (
+        "frozen-workloads",
+        [{"Sid": "Freeze", "Effect": "Deny", "Action": ["guardduty:Send*"], "Resource": "*"}],
+    ),
+}
+
+
+def account_of(call: Call, world: World) -> str:
+    """Whose credentials the call carries."""
+    number = call.access_key[4:16]
+    return number if number.isdigit() else world.spec.administrator
+
+
+class Governance:
+    """The handlers; `account` is the caller's."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    # ---- STS
+
+    def sts_GetCallerIdentity(self, _: Call, account: str) -> Mapping[str, Any]:
+        return {"Account": account, "Arn": f"arn:aws:sts::{account}:assumed-role/operator/me", "UserId": "AROA:me"}
+
+    def sts_AssumeRole(self, call: Call, account: str) -> Mapping[str, Any]:
+        number = call.parameters["RoleArn"].split(":")[4]
+        known = self.world.account(number)
+        if known is None or not known.reachable:
+            raise Refused(
+                "AccessDenied",
+                f"User: arn:aws:sts::{account}:assumed-role/operator/me is not authorized to perform: sts:AssumeRole "
+                f"on resource: {call.parameters['RoleArn']}",
+                status=403,
+            )
+        credentials = {
+            "AccessKeyId": f"ASIA{number}",
+            "SecretAccessKey": "rehearsal",
+            "SessionToken": "rehearsal",
+            "Expiration": self.world.clock.now() + timedelta(hours=1),
+        }
+        return {"Credentials": credentials}
+
+    # ---- Organizations
+
+    def organizations_DescribeOrganization(self, _: Call, account: str) -> Mapping[str, Any]:
+        return {"Organization": {"Id": self.world.spec.organization, "MasterAccountId": account}}
+
+    def organizations_ListPolicies(self, call: Call, _account: str) -> Mapping[str, Any]:
+        if call.parameters["Filter"] != "SERVICE_CONTROL_POLICY":
+            return {"Policies": []}
+        used = any("scp-denies" in account.problems for account in self.world.spec.accounts)
+        return {"Policies": [_policy(number) for number in POLICIES if used or number == FULL_ACCESS]}
+
+    def organizations_DescribePolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
+        number = call.parameters["PolicyId"]
+        if number not in POLICIES:
+            raise Refused("PolicyNotFoundException", "You specified a policy that doesn't exist.")
+        document = {"Version": "2012-10-17", "Statement": POLICIES[number][1]}
+        return {"Policy": {"PolicySummary": _policy(number), "Content": json.dumps(document)}}
+
+    def organizations_ListTargetsForPolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
+        if call.parameters["PolicyId"] == FULL_ACCESS:
+            return {"Targets": [{"TargetId": "r-ab12", "Name": "Root", "Type": "ROOT"}]}
+        targets = [
+            {"TargetId": account.id, "Name": account.name, "Type": "ACCOUNT"}
+            for account in self.world.spec.accounts
+            if "scp-denies" in account.problems
+        ]
+        found, token = page(targets, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 20))
+        return {"Targets": list(found), **({"NextToken": token} if token else {})}
+
+    def organizations_ListPoliciesForTarget(self, call: Call, _account: str) -> Mapping[str, Any]:
+        known = self.world.account(call.parameters["TargetId"])
+        denied = known is not None and "scp-denies" in known.problems
+        return {"Policies": [_policy(FULL_ACCESS), *([_policy(DENY_TELEMETRY)] if denied else [])]}
+
+    def organizations_ListRoots(self, _: Call, _account: str) -> Mapping[str, Any]:
+        return {"Roots": [{"Id": "r-ab12", "Name": "Root"}]}
+
+    def organizations_ListOrganizationalUnitsForParent(self, call: Call, _account: str) -> Mapping[str, Any]:
+        parent = self._path(call.parameters["ParentId"])
+        names = sorted(
+            {
+                unit[len(parent) :].split("/")[0]
+                for unit in self._units()
+                if unit.startswith(parent) and len(unit) > len(parent)
+            }
+        )
+        units = [{"Id": _unit_id(parent + name), "Name": name} for name in names]
+        found, token = page(units, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 20))
+        return {"OrganizationalUnits": list(found), **({"NextToken": token} if token else {})}
+
+    def organizations_ListAccountsForParent(self, call: Call, _account: str) -> Mapping[str, Any]:
+        parent = self._path(call.parameters["ParentId"]).rstrip("/")
+        accounts = []
+        for number in self.world.account_ids():
+            account = self.world.account(number)
+            if account is not None and account.unit == parent:
+                accounts.append({"Id": number, "Name": account.name, "Status": "ACTIVE"})
+        found, token = page(accounts, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 20))
+        return {"Accounts": list(found), **({"NextToken": token} if token else {})}
+
+    def organizations_ListAccounts(self, call: Call, _account: str) -> Mapping[str, Any]:
+        numbers = [*self.world.account_ids()]
+        found, token = page(numbers, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 20))
+        accounts = []
+        for number in found:
+            account = self.world.account(number)
+            accounts.append({"Id": number, "Name": account.name if account else "", "Status": "ACTIVE"})
+        return {"Accounts": accounts, **({"NextToken": token} if token else {})}
+
+    def organizations_ListTagsForResource(self, call: Call, _account: str) -> Mapping[str, Any]:
+        account = self.world.account(call.parameters["ResourceId"])
+        tags = account.tags if account else {}
+        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+    def _units(self) -> set[str]:
+        return {account.unit for number in self.world.account_ids() if (account := self.world.account(number))}
+
+    def _path(self, parent: str) -> str:
+        if parent == "r-ab12":
+            return ""
+        for unit in self._units():
+            parts = unit.split("/")
+            for end in range(1, len(parts) + 1):
+                path = "/".join(parts[:end])
+                if _unit_id(path) == parent:
+                    return path + "/"
+        raise Refused("ParentNotFoundException", "You specified a parent that doesn't exist.")
+
+    # ---- IAM: task execution roles
+
+    def iam_GetRole(self, call: Call, account: str) -> Mapping[str, Any]:
+        name = call.parameters["RoleName"]
+        role: dict[str, Any] = {
+            "Path": "/",
+            "RoleName": name,
+            "RoleId": "AROA0000000000000000",
+            "Arn": f"arn:aws:iam::{account}:role/{name}",
+            "CreateDate": self.world.started,
+        }
+        if name == "bounded-execution":
+            boundary = f"arn:aws:iam::{account}:policy/only-logs"
+            role["PermissionsBoundary"] = {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": boundary}
+        return {"Role": role}
+
+    def iam_GetPolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
+        return {"Policy": {"Arn": call.parameters["PolicyArn"], "DefaultVersionId": "v1"}}
+
+    def iam_GetPolicyVersion(self, _: Call, _account: str) -> Mapping[str, Any]:
+        statement = [{"Effect": "Allow", "Action": ["logs:*", "ecr:*", "ssm:GetParameters"], "Resource": "*"}]
+        document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+        return {"PolicyVersion": {"VersionId": "v1", "IsDefaultVersion": True, "Document": document}}
+
+
+def _policy(number: str) -> dict[str, Any]:
+    return {
+        "Id": number,
+        "Arn": f"arn:aws:organizations::aws:policy/service_control_policy/{number}",
+        "Name": POLICIES[number][0],
+        "Type": "SERVICE_CONTROL_POLICY",
+        "AwsManaged": number == FULL_ACCESS,
+    }
+
+
+def _unit_id(path: str) -> str:
+    digest = "".join(char for char in path.lower() if char.isalnum())[:20] or "x"
+    return f"ou-ab12-{digest:0<8}"
