@@ -130,7 +130,10 @@ def _one(item: Any) -> Any:
 
 def _resolved(run: "Run", step: Step, document: Document, parameter: str, target: Mapping[str, Any]) -> Sequence[str]:
     """What a target stands for: the values themselves, or what a tag or a resource group finds."""
-    key, values = str(target.get("Key", "")), [str(value) for value in target.get("Values", ())]
+    key, given = str(target.get("Key", "")), target.get("Values", [])
+    if not isinstance(given, list):
+        raise StepFailed(f"Targets: the Values of {key!r} are not a list")
+    values = [str(value) for value in given]
     if key in ("ParameterValues", "InstanceIds"):
         return values
     request = TargetRequest(step=step.name, key=key, values=values, parameter=parameter, document_name=document.name)

@@ -216,8 +216,12 @@ def read_text(path: Path, *, limit: int, hint: str = "") -> str:
 
 def parse_document(text: str, where: str, *, name: str = "") -> Document:
     """Build the document from its text; `where` names it in errors. Raises CatalogError with every fault and line."""
-    tree = parse_tree(text, where)
-    faults = faults_of(tree)
+    return document_of(parse_tree(text, where), name=name)
+
+
+def document_of(tree: Tree, *, name: str = "") -> Document:
+    """Build the document from its tree. Raises CatalogError with every fault and line."""
+    where, faults = tree.where, faults_of(tree)
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise CatalogError(
@@ -584,7 +588,7 @@ class _Checker:
             self.fault(
                 (*path, "name"), "step-name", f"{title}: letters, digits and _ are allowed in a name, found {name!r}"
             )
-        if action not in ACTIONS:
+        if not isinstance(action, str) or action not in ACTIONS:
             near = difflib.get_close_matches(str(action), ACTIONS, n=1, cutoff=0.5)
             self.fault(
                 (*path, "action") if "action" in body else path,
@@ -599,7 +603,7 @@ class _Checker:
         if not isinstance(inputs, dict):
             self.fault((*path, "inputs"), "inputs", f"{title} > inputs: found {kind_of(inputs)}; a mapping is wanted")
             inputs = {}
-        elif action in ACTIONS:
+        elif isinstance(action, str) and action in ACTIONS:
             self._inputs(inputs, (*path, "inputs"), str(action), title)
         self._step_outputs(body, path, title)
         for key, value in inputs.items():
@@ -617,7 +621,8 @@ class _Checker:
                 self.fault((*path, key), "type", f"{title} > {key}: true or false is wanted, found {_short(body[key])}")
         for key in ("maxAttempts", "timeoutSeconds"):
             found = body.get(key)
-            if found is None or (isinstance(found, str) and (found.isdigit() or references(found))):
+            refers = isinstance(found, str) and key == "timeoutSeconds" and references(found)
+            if found is None or refers or (isinstance(found, str) and found.isdigit() and int(found) > 0):
                 continue
             if not _is_number(found) or found < 1:
                 self.fault(
@@ -640,7 +645,7 @@ class _Checker:
             self._on_cancel(body, path, title)
 
     def _on_cancel(self, body: Mapping[str, Any], path: Path_, title: str) -> None:
-        if body.get("action") in ON_CANCEL_UNSUPPORTED:
+        if str(body.get("action")) in ON_CANCEL_UNSUPPORTED:
             self.fault((*path, "onCancel"), "on-cancel", f"{title}: {body['action']} does not support onCancel")
         target = str(body["onCancel"]).removeprefix("step:")
         action = self.actions.get(target)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -24,6 +25,9 @@ POLL_SECONDS: Final = 5.0
 """Between two looks of an action that waits. AWS does not document its own interval."""
 
 _NAMESPACE: Final = uuid.UUID("6f76656e-7072-4f6f-8672-756e626f6f6b")
+
+
+_clients: "WeakKeyDictionary[boto3.Session, dict[tuple[str, str], Any]]" = WeakKeyDictionary()
 
 
 class StepFailed(Exception):
@@ -61,7 +65,6 @@ class Engine:
         self.running: dict[str, Any] = {}
         self.waiting: dict[str, Callable[[], Execution]] = {}
         self.account_id = seams.account_id
-        self._clients: dict[tuple[int, str, str], Any] = {}
         self._ids = 0
 
     def new_id(self, seed: str) -> str:
@@ -94,15 +97,18 @@ class Engine:
             raise Cancelled
 
     def client(self, session: "boto3.Session", service: str, region: str = "") -> Any:
-        """A client, made once for each session, service and region. Raises StepFailed for an unknown service."""
-        key = (id(session), service, region)
-        client = self._clients.get(key)
+        """A client, made once for each session, service and region: making one takes longer than a hundred calls.
+
+        Raises StepFailed for an unknown service.
+        """
+        clients = _clients.setdefault(session, {})
+        client = clients.get((service, region))
         if client is None:
             try:
                 client = session.client(service, region_name=region) if region else session.client(service)  # type: ignore[call-overload]
             except (BotoCoreError, ValueError) as error:
                 raise StepFailed(f"there is no client for the service {service!r}: {error}") from error
-            self._clients[key] = client
+            clients[service, region] = client
         return client
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from pipeline.errors import OvenproofError
+from pipeline.errors import OvenproofError, UsageError
 from pipeline.runbook import actions, automation
 from pipeline.runbook.conditions import chosen, holds
 from pipeline.runbook.document import Document, Step
@@ -127,7 +127,7 @@ def _compile(step: Step) -> _Compiled:
         checks=tuple(
             (name, known[name], isinstance(value, str) and "{{" in value)
             for name, value in step.inputs.items()
-            if name in known and (known[name].types or known[name].choices)
+            if name in known
         ),
     )
 
@@ -212,9 +212,18 @@ class Run:
 
     def start(self, parameters: Mapping[str, Any], target: str) -> None:
         """Check and take the parameters. Raises UsageError."""
-        self.parameters = started_with(
-            self.document, parameters, read_parameter=self._read_parameter, nested=self.depth > 0
-        )
+        try:
+            self.parameters = started_with(
+                self.document, parameters, read_parameter=self._read_parameter, nested=self.depth > 0
+            )
+        except StepFailed as error:
+            raise UsageError(
+                f"the execution of {self.document.name} cannot be started: a default cannot be had",
+                expected="a String or StringList in Parameter Store",
+                found=str(error),
+                where=self.document.where,
+                remedy="give the parameter a value, or make the one in Parameter Store",
+            ) from error
         self._values.update(self.parameters)
         for name, variable in self.document.variables.items():
             if variable.has_default:
@@ -589,20 +598,16 @@ class Run:
 def _check_input(name: str, value: Any, rule: Input, referred: bool) -> None:
     """Nothing is converted: a reference has to have the input's type. Literals are taken as AWS's JSON takes them."""
     if value is None:
+        if rule.required:
+            raise StepFailed(f"input {name}: nothing is there")
         return
-    plural = ("StringList", "MapList", "StringMap")
     if referred and rule.types and not any(_fits(value, kind) for kind in rule.types):
         wanted = " or ".join(rule.types)
         raise StepFailed(
             f"input {name}: found a {type_of(value)}, the action takes a {wanted}; nothing is converted, "
             "convert it in an aws:executeScript step"
         )
-    if (
-        not referred
-        and isinstance(value, list | dict)
-        and rule.types
-        and not any(kind in plural for kind in rule.types)
-    ):
+    if not referred and rule.types and not any(_has_shape_of(value, kind) for kind in rule.types):
         raise StepFailed(f"input {name}: found a {type_of(value)}, the action takes a {' or '.join(rule.types)}")
     if rule.choices and str(value) not in rule.choices:
         raise StepFailed(f"input {name}: found {value!r}; allowed: {', '.join(rule.choices)}")
@@ -612,7 +617,16 @@ def _check_input(name: str, value: Any, rule: Input, referred: bool) -> None:
         raise StepFailed(f"input {name}: {len(value)} characters; at most {rule.max_characters} are allowed")
 
 
+def _has_shape_of(value: Any, kind: ValueType) -> bool:
+    """Whether a literal has at least the shape: one value, a list, a mapping, a list of mappings."""
+    if kind == "MapList":
+        return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    if kind == "StringList":
+        return isinstance(value, list) and not any(isinstance(item, list | dict) for item in value)
+    return isinstance(value, dict) if kind == "StringMap" else not isinstance(value, list | dict)
+
+
 def _fits(value: Any, kind: ValueType) -> bool:
-    if kind in ("StringList", "MapList"):
+    if kind == "StringList":
         return isinstance(value, list)
     return is_of_type(value, kind)

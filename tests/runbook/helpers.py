@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline.clock import VirtualClock
-from pipeline.errors import CatalogError
+from pipeline.errors import CatalogError, UsageError
 from pipeline.runbook.answers import Answers, read_answers
 from pipeline.runbook.document import Document, parse_document
 from pipeline.runbook.execute import execute
@@ -41,10 +41,16 @@ def seams(answers: Mapping[str, Any] | str = "", *documents: Document, **others:
     """Seams over prepared answers, a virtual clock, and nobody who approves."""
     given = prepared(answers)
     by_name = {one.name: one for one in documents}
+
+    def find(name: str) -> Document:
+        if name not in by_name:
+            raise UsageError(f"there is no document {name}")
+        return by_name[name]
+
     values: dict[str, Any] = {
         "session": given.session(REGION),
         "clock": VirtualClock(),
-        "documents": by_name.__getitem__,
+        "documents": find,
         "approve": given.approval,
         "pause": lambda request: bool(given.resumes(request.step)),
         "command": lambda request: given.command(request.step),
@@ -86,6 +92,12 @@ def script(body: str, *, name: str = "script", more: str = "", outputs: str = ""
         f"- name: {name}\n  action: aws:executeScript\n{more}  inputs:\n    Runtime: python3.11\n    Handler: main\n"
         f"    Script: |\n      def main(events, context):\n{lines}\n{outputs}"
     )
+
+
+def step(name: str, action: str, inputs: str = "{}", more: str = "") -> str:
+    """One step: `inputs` as a flow mapping, or as lines of a block, `more` as further lines of the step."""
+    block = "".join(f"    {line}\n" for line in dedent(inputs).strip().splitlines())
+    return f"- name: {name}\n  action: aws:{action}\n{more}  inputs:\n{block}"
 
 
 def approves(_: Any) -> Approval:

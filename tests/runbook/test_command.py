@@ -1,0 +1,178 @@
+"""`./run execute` as a user starts it, in this process: options, exit codes, the table, the trace."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.errors import CatalogError, ExecutionError, OvenproofError, UsageError
+from pipeline.runbook.command import Terminal, execute_file
+
+DOCUMENT = """\
+schemaVersion: '0.3'
+parameters:
+  Name: {type: String, default: /image}
+mainSteps:
+- name: get
+  action: aws:executeAwsApi
+  inputs: {Service: ssm, Api: GetParameter, Name: '{{ Name }}'}
+  outputs:
+  - {Name: Value, Selector: $.Parameter.Value, Type: String}
+- name: ask
+  action: aws:approve
+  timeoutSeconds: 60
+  inputs: {Approvers: [me], Message: 'roll to {{ get.Value }}?'}
+outputs: [get.Value]
+"""
+ANSWERS = "ssm.GetParameter: [{Parameter: {Value: ami-1}}]\n"
+
+
+class Played:
+    """A folder with a document, and a terminal with somebody, or nobody, at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = io.StringIO()
+        self.asked: list[str] = []
+        self.says: list[str] | None = None
+        self.write("doc.yaml", DOCUMENT)
+        self.write("answers.yaml", ANSWERS)
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    def execute(self, document: str = "doc.yaml", answers: str = "answers.yaml", **others: Any) -> str:
+        def ask(question: str) -> str:
+            self.asked.append(question)
+            assert self.says is not None
+            return self.says.pop(0)
+
+        console = Console(file=self.out, width=120, highlight=False)
+        execute_file(
+            str(self.folder / document),
+            answers=str(self.folder / answers) if answers else "",
+            to=Terminal(console=console, ask=ask if self.says is not None else None),
+            **others,
+        )
+        return self.out.getvalue()
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Played:
+    return Played(tmp_path)
+
+
+def test_an_approval_from_the_answers(played: Played) -> None:
+    played.write("answers.yaml", ANSWERS + "approve.ask: Approve\n")
+
+    said = played.execute(trace=str(played.folder / "trace.json"))
+
+    assert "get   executeAwsApi  Success" in said
+    assert 'get.Value: "ami-1"' in said
+    trace = json.loads((played.folder / "trace.json").read_text())
+    assert (trace["status"], trace["outputs"]) == ("Success", {"get.Value": "ami-1"})
+    assert [one["status"] for one in trace["steps"]] == ["Success", "Success"]
+
+
+def test_an_approval_from_a_terminal(played: Played) -> None:
+    played.says = ["what?", "approve"]
+
+    played.execute()
+
+    assert played.asked == ["ask: roll to ami-1? [approve/reject/nobody] "] * 2
+
+
+def test_nobody_at_a_terminal_means_that_nobody_answers(played: Played) -> None:
+    with pytest.raises(ExecutionError, match="ended TimedOut") as error:
+        played.execute(trace=str(played.folder / "trace.json"))
+
+    assert error.value.exit_code == 9
+    assert json.loads((played.folder / "trace.json").read_text())["status"] == "TimedOut"
+
+
+def test_a_rejection_ends_failed(played: Played) -> None:
+    played.write("answers.yaml", ANSWERS + "approve.ask: Reject\n")
+
+    with pytest.raises(ExecutionError, match="ended Failed"):
+        played.execute()
+
+
+def test_what_ran_is_shown_when_an_answer_is_missing(played: Played) -> None:
+    played.write("answers.yaml", "")
+
+    with pytest.raises(CatalogError, match=r"nothing for ssm\.GetParameter"):
+        played.execute()
+    assert "get" in played.out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ('{"Name": 5}', "the type is String"),
+        ('{"Nome": "x"}', "no such parameter"),
+        ('{"Name": ', "cannot be read"),
+        ("no-such-file.json", "--parameters names no file"),
+    ],
+)
+def test_wrong_parameters(played: Played, parameters: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why) as error:
+        played.execute(parameters=parameters)
+    assert error.value.exit_code == 2
+
+
+def test_parameters_from_a_file(played: Played) -> None:
+    given = played.write("parameters.json", '{"Name": ["/other"]}')
+    played.write("answers.yaml", ANSWERS + "approve.ask: Approve\n")
+    trace = played.folder / "trace.json"
+
+    played.execute(parameters=given, trace=str(trace))
+
+    assert json.loads(trace.read_text())["steps"][0]["inputs"]["Name"] == "/other"
+
+
+def test_parameters_that_are_no_mapping(played: Played) -> None:
+    with pytest.raises(UsageError, match="not a mapping"):
+        played.execute(parameters=played.write("parameters.json", "[1]"))
+
+
+def test_files_that_are_not_there(played: Played) -> None:
+    for options in ({"document": "no.yaml"}, {"answers": "no.yaml"}, {"fleet": "no.yaml", "answers": ""}):
+        with pytest.raises(UsageError, match="names no file"):
+            played.execute(**options)
+
+
+def test_two_worlds_are_one_too_many(played: Played) -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        played.execute(fleet="fleet.yaml", endpoint_url="http://127.0.0.1:1", answers="")
+
+
+def test_a_trace_that_cannot_be_written(played: Played) -> None:
+    played.write("answers.yaml", ANSWERS + "approve.ask: Approve\n")
+
+    with pytest.raises(UsageError, match="the trace cannot be written"):
+        played.execute(trace=str(played.folder / "doc.yaml" / "trace.json"))
+
+
+def test_a_nested_document_is_found_beside_its_parent(played: Played) -> None:
+    played.write(
+        "child.yaml", "schemaVersion: '0.3'\nmainSteps:\n- {name: a, action: aws:sleep, inputs: {Duration: PT1S}}\n"
+    )
+    call = "- name: call\n  action: aws:executeAutomation\n  inputs: {DocumentName: %s}\n"
+    played.write("parent.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + call % "child")
+    played.write("orphan.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + call % "nobody")
+
+    assert "child, started by parent: Success" in played.execute("parent.yaml")
+    with pytest.raises(UsageError, match="there is no document nobody"):
+        played.execute("orphan.yaml")
+
+
+def test_a_pause_that_nobody_resumes_is_told(played: Played) -> None:
+    played.write("pause.yaml", "schemaVersion: '0.3'\nmainSteps:\n- {name: p, action: aws:pause, inputs: {}}\n")
+
+    with pytest.raises(OvenproofError, match=r"pause\.p: Resume"):
+        played.execute("pause.yaml")
