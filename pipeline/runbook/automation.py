@@ -22,6 +22,7 @@ from pipeline.runbook.values import as_texts
 if TYPE_CHECKING:
     from pipeline.runbook.execute import Run
 
+_LITERAL_TARGETS: Final = ("ParameterValues", "InstanceIds")
 DEFAULT_CONCURRENCY: Final = "10"
 DEFAULT_ERRORS: Final = "0"
 LOCATION_CONCURRENCY: Final = "1"
@@ -109,6 +110,9 @@ def _children(
         raise StepFailed("Targets need TargetParameterName")
     if parameter not in document.parameters:
         raise StepFailed(f"TargetParameterName: {document.name} has no parameter {parameter}")
+    looked_up = [one for one in inputs["Targets"] if one.get("Key") not in _LITERAL_TARGETS]
+    if len(looked_up) > 1:
+        raise StepFailed("Targets: only one resource group or tag can be specified at a time")
     values: list[str] = []
     for target in inputs["Targets"]:
         values += _resolved(run, step, document, str(parameter), target)
@@ -134,7 +138,7 @@ def _resolved(run: "Run", step: Step, document: Document, parameter: str, target
     if not isinstance(given, list):
         raise StepFailed(f"Targets: the Values of {key!r} are not a list")
     values = [str(value) for value in given]
-    if key in ("ParameterValues", "InstanceIds"):
+    if key in _LITERAL_TARGETS:
         return values
     request = TargetRequest(step=step.name, key=key, values=values, parameter=parameter, document_name=document.name)
     found = run.seams.targets(request) if run.seams.targets else None

@@ -212,27 +212,26 @@ class Run:
 
     def start(self, parameters: Mapping[str, Any], target: str) -> None:
         """Check and take the parameters. Raises UsageError."""
+        if target:
+            self._values.update({"RESOURCE_ID": target, "TARGET_ID": target})
         try:
-            self.parameters = started_with(
-                self.document, parameters, read_parameter=self._read_parameter, nested=self.depth > 0
-            )
-        except StepFailed as error:
+            values = started_with(self.document, parameters, read_parameter=self._read_parameter, nested=self.depth > 0)
+            for name, value in values.items():
+                if name not in parameters and isinstance(value, str) and "{{" in value:
+                    values[name] = compiled(value)(self.lookup)  # a default that names a system variable
+        except (StepFailed, Unresolved) as error:
             raise UsageError(
                 f"the execution of {self.document.name} cannot be started: a default cannot be had",
-                expected="a String or StringList in Parameter Store",
+                expected="a String or StringList in Parameter Store, or a system variable",
                 found=str(error),
                 where=self.document.where,
                 remedy="give the parameter a value, or make the one in Parameter Store",
             ) from error
-        self._values.update(self.parameters)
+        self.parameters = values
+        self._values.update(values)
         for name, variable in self.document.variables.items():
             if variable.has_default:
                 self._values[f"variable:{name}"] = variable.default
-        if target:
-            self._values.update({"RESOURCE_ID": target, "TARGET_ID": target})
-        for name, value in self.parameters.items():
-            if isinstance(value, str) and "{{" in value:  # a default that names a system variable
-                self._values[name] = compiled(value)(self.lookup)
 
     def _read_parameter(self, name: str) -> Any:
         found = call(self.client("ssm").get_parameter, "ssm:GetParameter", {"Name": name})["Parameter"]
@@ -472,6 +471,8 @@ class Run:
             if value is MISSING or value is None:
                 continue
             value = as_json(value)
+            if output.type == "Integer" and isinstance(value, float) and value.is_integer():
+                value = int(value)  # JSON has one kind of number; AWS's own limits and rates come as 10000.0
             if not is_of_type(value, output.type):
                 raise StepFailed(
                     f"output {output.name}: {output.selector} found a {type_of(value)}, the Type is {output.type}; "

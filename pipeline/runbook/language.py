@@ -489,6 +489,7 @@ def _actions() -> Mapping[str, Action]:
             page="automation-action-pause",
             impact="non-mutating",
             inputs={},
+            inputs_open=True,  # the guide has none; published runbooks that run in AWS say Message
             outputs={},
         ),
         Action(

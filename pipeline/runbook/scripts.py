@@ -271,8 +271,16 @@ def _boto3_module(run: "Run") -> ModuleType:
                 raise ValueError(str(error)) from error
         return clients[key]
 
-    def session(*_: Any, **__: Any) -> SimpleNamespace:
-        return SimpleNamespace(client=client, resource=resource, region_name=run.region)
+    class Session:
+        """Whatever a script makes of it, it is the execution's."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.client = client
+            self.resource = resource
+            self.region_name = run.region
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(run.session, name)
 
     def resource(service_name: str, **_: Any) -> Any:
         return run.session.resource(service_name)  # type: ignore[call-overload]
@@ -280,7 +288,7 @@ def _boto3_module(run: "Run") -> ModuleType:
     clients: dict[tuple[str, str], ScriptClient] = {}
     module = ModuleType("boto3")
     module.__dict__.update(
-        {"client": client, "resource": resource, "Session": session, "session": SimpleNamespace(Session=session)}
+        {"client": client, "resource": resource, "Session": Session, "session": SimpleNamespace(Session=Session)}
     )
     return module
 

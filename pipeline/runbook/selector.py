@@ -49,9 +49,12 @@ class Part:
 
 @lru_cache(maxsize=4096)
 def parse(selector: str) -> tuple[Part, ...]:
-    """The operators of a selector. Raises BadSelector for anything but the three that AWS documents."""
+    """The operators of a selector. Raises BadSelector for anything but the three that AWS documents.
+
+    A selector that does not begin with `$.` is read as if it did: published runbooks that run in AWS have such.
+    """
     if not selector.startswith("$"):
-        raise BadSelector(f"the selector {selector!r} has to begin with '$.'")
+        return parse(f"$.{selector}")
     parts: list[Part] = []
     at = 1
     while at < len(selector):

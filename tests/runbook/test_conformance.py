@@ -274,6 +274,16 @@ def test_declared_limits_are_checked(declared: str, given: Any, why: str) -> Non
     assert why in start_refused(declared, A=given)
 
 
+@rule(AREA, "a default may name system variables; a given value is taken as it is", "UG automation-variables")
+def test_a_default_names_a_system_variable() -> None:
+    head = "parameters: {A: {type: String, default: 'stack-{{global:DATE}}'}}\n"
+
+    assert run(sleep("a"), head).parameters == {"A": "stack-2026-11-23"}
+    assert run(sleep("a"), head, parameters={"A": "{{global:DATE}}"}).parameters == {"A": "{{global:DATE}}"}
+    with pytest.raises(UsageError, match="a default cannot be had"):
+        run(sleep("a"), "parameters: {A: {type: String, default: '{{TARGET_ID}}'}}\n")
+
+
 @rule(AREA, "at most 200 parameters", "MODEL AutomationParameterMap")
 def test_200_parameters() -> None:
     assert "201 parameters" in start_refused("type: String", **{f"P{number}": "x" for number in range(201)})
@@ -433,7 +443,7 @@ def test_selectors() -> None:
 
 @rule(AREA, "other operators of JSONPath are not on AWS's list", "UG automation-action-outputs-inputs")
 @pytest.mark.parametrize(
-    "selector", ["$.Reservations[*]", "$.Reservations[?(@.x)]", "$.Reservations[0:2]", "Reservations"]
+    "selector", ["$.Reservations[*]", "$.Reservations[?(@.x)]", "$.Reservations[0:2]", "$.Reservations.length()"]
 )
 def test_other_selectors_fail_the_step(selector: str) -> None:
     step = f"""
@@ -470,6 +480,29 @@ def test_an_output_that_is_not_there() -> None:
 
     assert execution.status == "Success"
     assert "Value" not in execution.step("get").outputs
+
+
+@decided(AREA, "a selector without `$.` is read as if it had it", "published runbooks that run in AWS have such")
+def test_a_selector_without_its_beginning() -> None:
+    step = GET.replace("$.Parameter.Value", "Parameter.Value")
+
+    assert run(step, answers=PARAMETER).step("get").outputs == {"Value": "v"}
+
+
+@decided(AREA, "a whole number such as 10000.0 is an Integer", "published runbooks that run in AWS declare rates so")
+def test_a_whole_number_is_an_integer() -> None:
+    step = """
+- name: get
+  action: aws:executeAwsApi
+  inputs: {Service: apigatewayv2, Api: GetStage, ApiId: a, StageName: s}
+  outputs:
+  - {Name: Rate, Selector: "$.DefaultRouteSettings.ThrottlingRateLimit", Type: Integer}
+"""
+    stage = {"apigatewayv2.GetStage": {"StageName": "s", "DefaultRouteSettings": {"ThrottlingRateLimit": 10000.0}}}
+    half = {"apigatewayv2.GetStage": {"StageName": "s", "DefaultRouteSettings": {"ThrottlingRateLimit": 0.5}}}
+
+    assert run(step, answers=stage).step("get").outputs == {"Rate": 10000}
+    assert run(step, answers=half).status == "Failed"
 
 
 @decided(
@@ -1410,6 +1443,22 @@ def test_more_errors(errors: str, started: int) -> None:
     execution = nested(targets("a", "bad1", "bad2", "bad3", "e", more=f"MaxConcurrency: '1'\nMaxErrors: '{errors}'\n"))
 
     assert len(execution.children) == started
+
+
+@rule(
+    AREA,
+    "one tag or one resource group as target; what it stands for is asked of AWS",
+    "UG running-automations-map-targets",
+)
+def test_a_tag_as_target() -> None:
+    found = [{"ResourceARN": f"arn:aws:ec2:eu-central-1:123456789012:instance/i-{number}"} for number in (1, 2)]
+    answers = {"resourcegroupstaggingapi.GetResources": {"ResourceTagMappingList": found}}
+    tag = "{Key: 'tag:Team', Values: [blue]}"
+
+    execution = nested(f"TargetParameterName: Id\nTargets: [{tag}]\n", answers=answers)
+
+    assert [child.parameters["Id"] for child in execution.children] == ["i-1", "i-2"]
+    assert "only one resource group or tag" in nested(f"TargetParameterName: Id\nTargets: [{tag}, {tag}]\n").failure
 
 
 @rule(AREA, "TargetMaps: parameters by target; not together with Targets", "UG automation-action-executeAutomation")
