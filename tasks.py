@@ -207,6 +207,15 @@ def bench(_: Context, what: str) -> None:
     print(benches.bench(what))
 
 
+@task(help={"path": "a document, or a folder of them; `./run lint` takes any number and more options, see --help"})
+@tells_errors
+def lint(_: Context, path: str = "") -> None:
+    """Check SSM documents: shape, AWS calls, selectors, paths, scripts, permissions; exit code 3 for errors."""
+    from pipeline.runbook.lint import command
+
+    sys.exit(command.main([path] if path else []))
+
+
 @task(
     help={
         "fast": "leave out what boots guests or runs Packer",

@@ -29,6 +29,7 @@ case "$*" in
     *ensurepip*) [[ ! -e $PLAY/no-venv ]] ;;
     "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
     "-m pip "*) echo "$*" >>"$PLAY/pip-calls"; eval "${{PIP_DOES:-true}}" ;;
+    "-m pipeline.runbook.lint"*) echo "$PYTHONPATH"; printf '<%s>' "$@" ;;
     */bin/invoke*) echo "$OVENPROOF_CACHE"; printf '<%s>' "$@" ;;
     *) echo "unexpected: $*"; exit 99 ;;
 esac
@@ -111,6 +112,12 @@ def test_arguments_go_to_invoke_as_they_are(play: Play) -> None:
     code, stdout, _ = play.run("build-image", "--only", "a b", "")
 
     assert (code, stdout) == (0, handed_over(play, "build-image", "--only", "a b", ""))
+
+
+def test_lint_takes_any_number_of_files(play: Play) -> None:
+    code, stdout, stderr = play.run("lint", "one.yaml", "two files.json", "--strict")
+    words = ["-m", "pipeline.runbook.lint", "one.yaml", "two files.json", "--strict"]
+    assert (code, stdout) == (0, f"{play.checkout}\n" + "".join(f"<{word}>" for word in words)), stderr
 
 
 def test_the_environment_is_made_once_from_hashes(play: Play) -> None:

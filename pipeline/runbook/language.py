@@ -449,7 +449,8 @@ def _actions() -> Mapping[str, Action]:
                 "LogType": Input(types=("String",), choices=("None", "Tail")),
                 "ClientContext": _ANY,
                 "InputPayload": _ANY,
-                "Payload": _TEXT,
+                # the guide says String; AWS's own published documents also give a mapping
+                "Payload": Input(types=("String", "StringMap")),
             },
             outputs={
                 "StatusCode": "String",

@@ -1,0 +1,27 @@
+"""Every check: a function from a document to what it finds. One function may speak for several rules."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pipeline.runbook.lint.checks import calls, names, shape
+from pipeline.runbook.lint.finding import Found
+from pipeline.runbook.lint.view import Document
+
+Check = Callable[[Document], Iterator[Found]]
+
+AUTOMATION: Final[tuple[Check, ...]] = (
+    shape.document_shape,
+    shape.parameter_shapes,
+    shape.patterns,
+    shape.step_shapes,
+    shape.action_inputs,
+    shape.json_scripts,
+    names.step_names,
+    names.step_targets,
+    names.references_known,
+    names.document_outputs,
+    names.unused_names,
+    calls.api_calls,
+    calls.selectors,
+)
+COMMAND: Final[tuple[Check, ...]] = (shape.parameter_shapes,)

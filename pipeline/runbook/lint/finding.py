@@ -1,0 +1,38 @@
+"""What a check finds, before it is shown: the rule, the place, one sentence."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from pipeline.runbook.lint.node import Span
+
+Severity = Literal["error", "warning", "note"]
+ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+class Found(NamedTuple):
+    """A check's answer: the id of the rule, where in the text that was read, what is wrong there."""
+
+    rule: str
+    span: Span
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A `Found` with its file: the place is in that file (a template's own line where the text was rendered)."""
+
+    rule: str
+    severity: Severity
+    message: str
+    file: str
+    span: Span
+    step: str = ""
+    source_line: str = ""
+
+    def moved(self, file: str, line: int, source_line: str) -> "Finding":
+        """The same finding at a whole line of another file."""
+        width = len(source_line.rstrip())
+        start = width - len(source_line.strip()) + 1
+        return replace(
+            self, file=file, span=Span(line, start, line, max(width + 1, start + 1)), source_line=source_line
+        )
