@@ -9,7 +9,7 @@ from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.view import Document, Reference, Step
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]+")
-_LOOP_NAMES: Final = (language.ITERATOR_VALUE, language.ITERATION)
+_LOOP_NAMES: Final = (language.ITERATOR_VALUE, language.ITERATION, "CurrentLoopIteration")
 
 
 class Resolved(NamedTuple):
@@ -42,7 +42,7 @@ def resolve(document: Document, step: Step | None, reference: Reference, steps: 
     declared = document.parameters.get(first)
     if declared is not None and not rest.startswith("."):
         return Resolved(_known(declared.value_type) if not rest else None)
-    if first == language.RESOURCE_ID and not rest:
+    if first in language.PSEUDO_PARAMETERS and not rest:
         return Resolved("String")
     if rest.startswith("."):
         return _output(step, reference, first, rest[1:], steps)
@@ -71,7 +71,7 @@ def _output(step: Step | None, reference: Reference, first: str, rest: str, step
     around = step.parent if step is not None else None
     while around is not None:
         if first in ("loop", around.name) and output in _LOOP_NAMES:
-            if output == language.ITERATION:
+            if output != language.ITERATOR_VALUE:
                 return Resolved("Integer")
             return Resolved((around.inputs.text("IteratorDataType") or "String") if not beyond else None)
         around = around.parent
