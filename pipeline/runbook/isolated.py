@@ -81,6 +81,7 @@ class Client:
         self.exceptions = Exceptions()
         self.meta = SimpleNamespace(region_name=region)
         self._side, self._service, self._region = side, service, region
+        self._ask("client", "", {})
 
     def _ask(self, kind: str, method: str, parameters: dict[str, Any]) -> Any:
         answer = self._side.ask(

@@ -102,7 +102,9 @@ def _answer(run: "Run", request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         region = request["region"] if request["region"] != run.region else ""
         client = run.client(request["service"], region)
-        if request["kind"] == "call":
+        if request["kind"] == "client":
+            result = None
+        elif request["kind"] == "call":
             result = getattr(client, request["method"])(**parameters)
         elif request["kind"] == "pages":
             result = list(client.get_paginator(request["method"]).paginate(**parameters))

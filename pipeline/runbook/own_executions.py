@@ -13,6 +13,7 @@ from pipeline.errors import OvenproofError
 from pipeline.runbook.language import DIED
 from pipeline.runbook.seams import Halt
 from pipeline.runbook.trace import Execution, StepTrace
+from pipeline.runbook.values import as_texts
 
 if TYPE_CHECKING:
     from pipeline.runbook.execute import Run
@@ -91,6 +92,8 @@ def _described(execution: Execution) -> dict[str, Any]:
         "AutomationExecutionStatus": execution.status,
         "ExecutionStartTime": execution.started,
         "FailureMessage": execution.failure,
+        "Parameters": {name: as_texts(value) for name, value in execution.parameters.items()},
+        "Outputs": {name: as_texts(value) for name, value in execution.outputs.items()},
         "StepExecutions": [_step(step) for step in execution.steps],
         "StepExecutionsTruncated": False,
     }
@@ -98,6 +101,8 @@ def _described(execution: Execution) -> dict[str, Any]:
 
 def _step(step: StepTrace) -> dict[str, Any]:
     described: dict[str, Any] = {"StepName": step.name, "Action": step.action, "StepStatus": step.status}
+    if step.outputs:
+        described["Outputs"] = {name: as_texts(value) for name, value in step.outputs.items()}
     if step.failure:
         described["FailureMessage"] = step.failure
     if step.started:
