@@ -24,6 +24,8 @@ from pipeline.runbook.language import (
     ITERATOR_VALUE,
     LIMITS,
     LOGICAL_OPERATORS,
+    LOOP_ITERATION,
+    LOOP_ITSELF,
     ON_CANCEL_FORBIDDEN_TARGETS,
     ON_CANCEL_UNSUPPORTED,
     OUTPUT_KEYS,
@@ -45,6 +47,8 @@ Path_ = tuple[Key, ...]
 
 _IN_DEFAULTS: Final = frozenset({*GLOBAL_VARIABLES, *PSEUDO_PARAMETERS})
 """What a default may refer to besides `ssm:`: AWS-CreateManagedLinuxInstance and others of AWS's own do."""
+
+_OF_A_LOOP: Final = frozenset({ITERATOR_VALUE, ITERATION, LOOP_ITERATION})
 
 MAX_DEPTH: Final = 60
 """Deeper nesting than any document has, and shallow enough for every reader of the tree."""
@@ -425,6 +429,7 @@ class _Checker:
         self.outputs: dict[str, set[str]] = {}
         self.actions: dict[str, str] = {}
         self.scopes: list[set[str]] = []
+        self.loops = 0
 
     def fault(self, path: Sequence[Key], rule: str, text: str) -> None:
         self.faults.append(Fault(line=self.tree.line(path), rule=rule, text=text, path=tuple(path)))
@@ -562,7 +567,7 @@ class _Checker:
             if isinstance(body.get("outputs"), list):
                 yields |= {str(item.get("Name")) for item in body["outputs"] if isinstance(item, dict)}
             if action == "aws:loop":
-                yields |= {ITERATOR_VALUE, ITERATION}
+                yields |= _OF_A_LOOP
             self.outputs[name] = yields
             inner = _inner(body)
             if inner is not None:
@@ -745,6 +750,8 @@ class _Checker:
             if name.removeprefix("variable:") not in self.variables:
                 self._undeclared(name, tuple(f"variable:{one}" for one in self.variables), path, title)
         elif reference.output:
+            if self.loops and reference.step == LOOP_ITSELF and reference.output in _OF_A_LOOP:
+                return
             if reference.step not in self.outputs:
                 self._undeclared(name, tuple(self.outputs), path, title)
             elif reference.output not in self.outputs[reference.step]:
@@ -843,7 +850,9 @@ class _Checker:
         if not isinstance(steps, list) or not steps:
             self.fault((*path, "Steps"), "loop", f"{title} > Steps: a list of at least one step is wanted")
         else:
+            self.loops += 1
             self._steps(steps, (*path, "Steps"))
+            self.loops -= 1
         if "LoopCondition" in inputs:
             self._condition(inputs["LoopCondition"], (*path, "LoopCondition"), title)
         most = inputs.get("MaxIterations")

@@ -16,7 +16,17 @@ from pipeline.runbook import actions, automation
 from pipeline.runbook.conditions import chosen, holds
 from pipeline.runbook.document import Document, Step
 from pipeline.runbook.engine import Cancelled, Died, Engine, Outcome, StepFailed, call
-from pipeline.runbook.language import ACTIONS, DIED, ITERATION, ITERATOR_VALUE, LIMITS, Input, ValueType
+from pipeline.runbook.language import (
+    ACTIONS,
+    DIED,
+    ITERATION,
+    ITERATOR_VALUE,
+    LIMITS,
+    LOOP_ITERATION,
+    LOOP_ITSELF,
+    Input,
+    ValueType,
+)
 from pipeline.runbook.own_executions import OwnExecutions
 from pipeline.runbook.seams import Halt, Moment, Seams
 from pipeline.runbook.selector import MISSING, BadSelector, select
@@ -516,23 +526,27 @@ class Run:
         condition = compiled(step.inputs.get("LoopCondition"))
         count = most if items is None else min(most, len(items))
         for iteration in range(1, count + 1):
-            self._values[f"{step.name}.{ITERATION}"] = iteration
+            told = {ITERATION: iteration, LOOP_ITERATION: iteration}
             if items is not None:
-                self._values[f"{step.name}.{ITERATOR_VALUE}"] = items[iteration - 1]
-            outcome = self._iteration(step, iteration)
+                told[ITERATOR_VALUE] = items[iteration - 1]
+            outcome = self._iteration(step, iteration, told)
             if outcome is not None:
                 return outcome
             if items is None and not holds(condition(self.lookup_or_none)):
                 break
         return Outcome()
 
-    def _iteration(self, step: Step, iteration: int) -> Outcome | None:
+    def _iteration(self, step: Step, iteration: int, told: Mapping[str, Any]) -> Outcome | None:
         """The inner steps once. An outcome when the loop is left before its end."""
+        around = {name: self._values.get(f"{LOOP_ITSELF}.{name}") for name in told}
+        for name, value in told.items():
+            self._values[f"{step.name}.{name}"] = self._values[f"{LOOP_ITSELF}.{name}"] = value
         self._iterations.append((step.name, iteration))
         try:
             left = self._walk(step.steps)
         finally:
             self._iterations.pop()
+            self._values.update({f"{LOOP_ITSELF}.{name}": value for name, value in around.items()})
         if self._was_cancelled:
             raise Cancelled
         if left.aborted:

@@ -141,6 +141,12 @@ PSEUDO_PARAMETERS: Final = ("RESOURCE_ID", "TARGET_ID")
 ITERATOR_VALUE: Final = "CurrentIteratorValue"
 """`{{ LOOP.CurrentIteratorValue }}`: the item of a for-each loop, inside it. UG automation-action-loop."""
 
+LOOP_ITSELF: Final = "loop"
+"""Inside of a loop's steps, `{{ loop.CurrentIteratorValue }}` is that of the loop around, whatever its name."""
+
+LOOP_ITERATION: Final = "CurrentLoopIteration"
+"""Another name that published runbooks use for ITERATION."""
+
 ITERATION: Final = "CurrentIteration"
 """`{{ LOOP.CurrentIteration }}`: the number of the iteration, from 1. UG automation-action-loop."""
 

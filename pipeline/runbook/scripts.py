@@ -12,6 +12,7 @@ import sys
 import time as real_time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
@@ -21,7 +22,7 @@ import botocore.waiter
 
 from pipeline.clock import Clock
 from pipeline.errors import OvenproofError, UsageError
-from pipeline.runbook.document import Step
+from pipeline.runbook.document import Step, Tree
 from pipeline.runbook.engine import Outcome, StepFailed
 from pipeline.runbook.language import GLOBAL_VARIABLES, LIMITS, PYTHON_RUNTIMES
 from pipeline.runbook.seams import Halt
@@ -48,10 +49,8 @@ def execute_script(run: "Run", step: Step, inputs: Mapping[str, Any]) -> Outcome
         )
     if not handler:
         raise StepFailed("a Python script needs a Handler")
-    source, where, first = _source(run, step, inputs)
-    name = handler.rpartition(".")[2]
+    script = _script(run, step, inputs, handler.rpartition(".")[2])
     events = inputs.get("InputPayload", {})
-    script = Script(source=source, where=where, first_line=first, handler=name)
     if run.seams.isolate_scripts:
         from pipeline.runbook.isolation import run_isolated
 
@@ -65,32 +64,46 @@ def execute_script(run: "Run", step: Step, inputs: Mapping[str, Any]) -> Outcome
     return Outcome(response={"Payload": payload}, outputs=outputs)
 
 
-class Script(SimpleNamespace):
-    """A script's text: `source`, `where` it stands, the document's `first_line` of it (0: unknown), its `handler`."""
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """A script's text, the file that it stands in, and the name of its handler.
+
+    `first_line` finds the script's first line in that file, or 0; it is looked for only when a failure is told.
+    """
 
     source: str
     where: str
-    first_line: int
     handler: str
+    first_line: Callable[[], int]
 
     def place(self, line: int) -> str:
         """A line of the script in words, with the text of that line."""
         lines = self.source.splitlines()
         text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
-        there = f", {self.where}:{self.first_line + line - 1}" if self.first_line else ""
+        first = self.first_line()
+        there = f", {self.where}:{first + line - 1}" if first else ""
         return f"line {line} of the script{there}: {text}"
 
 
-def _source(run: "Run", step: Step, inputs: Mapping[str, Any]) -> tuple[str, str, int]:
-    """The script's text, where it is, and its first line there."""
+def _first_line(tree: Tree, path: tuple[str | int, ...], source: str) -> int:
+    """The line of a document on which a script of it begins; 0 where it is not written as a block."""
+    begins = tree.line(path) + 1
+    lines, written = tree.text.splitlines(), source.splitlines()
+    told = written and begins <= len(lines) and lines[begins - 1].strip() == written[0].strip()
+    return begins if told else 0
+
+
+def _script(run: "Run", step: Step, inputs: Mapping[str, Any], handler: str) -> Script:
+    """The script of the step: its text, or the attachment beside the document."""
     document = run.document
     if "Script" in inputs:
         source = str(inputs["Script"])
-        begins = document.tree.line((*step.path, "inputs", "Script")) + 1
-        lines = document.tree.text.splitlines()
-        written = source.splitlines()
-        told = written and begins <= len(lines) and lines[begins - 1].strip() == written[0].strip()
-        return source, document.where, begins if told else 0
+        return Script(
+            source=source,
+            where=document.where,
+            handler=handler,
+            first_line=lambda: _first_line(document.tree, (*step.path, "inputs", "Script"), source),
+        )
     name = str(inputs["Attachment"])
     path = Path(document.where).parent / name
     if document.files and name not in document.files:
@@ -105,7 +118,7 @@ def _source(run: "Run", step: Step, inputs: Mapping[str, Any]) -> tuple[str, str
                 remedy="put the script there, unpacked",
             )
         )
-    return path.read_text(encoding="utf-8"), str(path), 1
+    return Script(source=path.read_text(encoding="utf-8"), where=str(path), handler=handler, first_line=lambda: 1)
 
 
 def _payload(returned: Any) -> Any:

@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import CatalogError, ExecutionError, OvenproofError, UsageError
+from pipeline.paths import CHECKOUT
 from pipeline.runbook.command import Terminal, execute_file
+from tests.runbook.helpers import step
 
 DOCUMENT = """\
 schemaVersion: '0.3'
@@ -176,3 +178,22 @@ def test_a_pause_that_nobody_resumes_is_told(played: Played) -> None:
 
     with pytest.raises(OvenproofError, match=r"pause\.p: Resume"):
         played.execute("pause.yaml")
+
+
+def test_a_fleets_model_answers(played: Played) -> None:
+    call = "{Service: autoscaling, Api: DescribeAutoScalingGroups, AutoScalingGroupNames: [example]}"
+    outputs = "  outputs:\n  - {Name: Ids, Selector: '$.AutoScalingGroups..InstanceId', Type: StringList}\n"
+    look = step("look", "executeAwsApi", call) + outputs
+    played.write("fleet-doc.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + look + "outputs: [look.Ids]\n")
+
+    said = played.execute(
+        "fleet-doc.yaml", answers="", fleet=str(CHECKOUT / "ssm-documents" / "fleets" / "single.yaml")
+    )
+
+    assert "Success" in said
+    assert 'look.Ids: ["i-' in said
+
+
+def test_a_fleets_file_that_is_wrong(played: Played) -> None:
+    with pytest.raises(CatalogError, match="unknown key 'mainSteps'"):
+        played.execute(answers="", fleet=str(played.folder / "doc.yaml"))

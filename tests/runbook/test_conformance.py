@@ -1205,6 +1205,19 @@ def test_a_loop_over_items() -> None:
     assert [step.outputs["Payload"]["item"] for step in execution.steps if step.name == "take"] == ["x", "z"]
 
 
+@rule(AREA, "inside of a loop, `loop` is the loop around, and the iteration has a number", "UG automation-action-loop")
+@pytest.mark.parametrize("value", ["loop.CurrentIteratorValue", "each.CurrentIteratorValue"])
+def test_the_loop_around(value: str) -> None:
+    execution = run(EACH + inner(taken(value=f"'{{{{ {value} }}}}'")), ITEMS.replace("y, ", ""))
+    numbers = run(EACH + inner(taken(value="'{{ loop.CurrentLoopIteration }}'")), ITEMS)
+
+    assert [one.outputs["Payload"]["item"] for one in execution.steps if one.parent] == ["x", "z"]
+    assert [one.outputs["Payload"]["item"] for one in numbers.steps if one.parent] == [1, 2, 3]
+    assert "{{ loop.CurrentIteratorValue }} is not declared" in refusal(
+        step("a", "sleep", "Duration: '{{ loop.CurrentIteratorValue }}'")
+    )
+
+
 @rule(
     AREA,
     "the inner step's onFailure is the loop's: Abort fails the loop and the execution",
