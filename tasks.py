@@ -5,6 +5,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -138,6 +139,50 @@ def diff(_: Context, before: str, after: str) -> None:
     print(flow.diff_records(before, after))
 
 
+@task(
+    help={
+        "variant": VARIANT_HELP,
+        "flavour": FLAVOUR_HELP,
+        "on": ON_HELP,
+        "region": "with --to: the region of the bakes; the catalog's default region unless given",
+        "regions": "regions in place of the catalog's, with commas; that of the bake is always one",
+        "bake": "a bake's id; the newest proven one unless given",
+        "hold": "make everything ready, and change no parameter: for approval",
+        "to": "`previous` or a bake's id: let the parameters name an earlier image again",
+        "topic": "ARN of the SNS topic that is told; $OVENPROOF_TOPIC unless given",
+    }
+)
+@tells_errors
+def promote(
+    _: Context,
+    variant: str = VARIANT,
+    flavour: str = FLAVOUR,
+    on: str = "local",
+    region: str = "",
+    regions: str = "",
+    bake: str = "",
+    hold: bool = False,
+    to: str = "",
+    topic: str = "",
+) -> None:
+    """Make a proven image the one that fleets run, in all regions or none; or go back to an earlier one."""
+    from pipeline import standing
+
+    print(
+        standing.promote_image(
+            variant,
+            flavour,
+            on=on,
+            region=region,
+            regions=regions,
+            bake=bake,
+            hold=hold,
+            to=to,
+            topic=topic or os.environ.get("OVENPROOF_TOPIC", ""),
+        )
+    )
+
+
 @task(help={"on": ON_HELP, "region": REGION_HELP, "dry-run": "only say what would be removed, and why"})
 @tells_errors
 def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False) -> None:
@@ -176,7 +221,7 @@ def local(_: Context, start: bool = False, stop: bool = False, clean: bool = Fal
 @tells_errors
 def execute(
     _: Context,
-    document: str = "",
+    document: str,
     parameters: str = "",
     fleet: str = "",
     endpoint_url: str = "",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import yaml
 from rich.console import Console
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     import boto3
 
 DEFAULT_REGION: Final = "eu-central-1"
-NO_TERMINAL_WIDTH: Final = 160
-"""Columns of a table that goes into a file or a pipe: a step is one line there, as far as can be."""
 PARAMETERS_BYTES: Final = 1024 * 1024
 _STYLES: Final = {
     "Success": "green",
@@ -59,8 +56,7 @@ class Terminal:
 
 def terminal() -> Terminal:
     """The user's own; nobody is there when standard input is not a terminal."""
-    width = None if sys.stdout.isatty() else NO_TERMINAL_WIDTH
-    return Terminal(console=Console(highlight=False, width=width), ask=input if sys.stdin.isatty() else None)
+    return Terminal(console=Console(highlight=False), ask=input if sys.stdin.isatty() else None)
 
 
 def execute_file(
@@ -89,8 +85,6 @@ def execute_file(
             expected="one of --fleet FILE, --endpoint-url URL, --answers FILE",
             found=" and ".join(worlds),
         )
-    if endpoint_url and urlsplit(endpoint_url).scheme not in ("http", "https"):
-        raise UsageError("--endpoint-url is no address", expected="such as http://127.0.0.1:5000", found=endpoint_url)
     if not document:
         raise UsageError("no document was named", expected="--document FILE")
     path = _file(document, "--document")
@@ -134,7 +128,7 @@ def execute_file(
 def _file(name: str, option: str) -> Path:
     path = Path(name)
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "something that is no file" if path.exists() else "no such file"
+        found = "a folder" if path.is_dir() else "no such file"
         raise UsageError(f"{option} names no file", expected="a file that can be read", found=found, where=name)
     return path
 

@@ -1,0 +1,81 @@
+"""The commands of the standing pipeline, from what the user asks for to the text that answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import standing
+from pipeline.errors import UsageError
+from pipeline.record import write_record
+from tests.doubles import FakeClock
+from tests.image_world import ImageWorld
+from tests.test_promote import NAME, NORTH, REGION, WEST, baked
+
+VARIANT, FLAVOUR = "ecs-al2-kernel-5.10", "x86_64"
+TOPIC = f"arn:aws:sns:{REGION}:123456789012:images"
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ImageWorld]:
+    """An account behind the target `local`, whose records lie in a folder of the test."""
+    world = ImageWorld(clock=FakeClock())
+    monkeypatch.setenv("OVENPROOF_LOCAL", str(tmp_path))
+    monkeypatch.setattr(standing, "open_sessions", lambda on, region: world.session)  # noqa: ARG005
+    monkeypatch.setattr(standing, "SystemClock", lambda: world.clock)
+    yield world
+
+
+def a_bake(world: ImageWorld, bake_id: str, tmp_path: Path) -> str:
+    record = baked(world, bake_id)
+    write_record(record, tmp_path / "records" / bake_id)
+    return record.images[REGION]
+
+
+def promote(**more: Any) -> str:
+    return standing.promote_image(VARIANT, FLAVOUR, on="local", regions=f"{WEST}, {NORTH}", region=REGION, **more)
+
+
+def test_promote_then_back_names_who_still_runs_the_bad_one(world: ImageWorld, tmp_path: Path) -> None:
+    first, second = (a_bake(world, bake, tmp_path) for bake in ("b1", "b2"))
+    assert promote(bake="b1").splitlines()[:2] == [
+        f"promoted {VARIANT}/{FLAVOUR}, bake b1: {NAME}",
+        f"  {REGION}: {first}",
+    ]
+    promote(bake="b2", topic=TOPIC)
+    assert world.published[0]["Subject"] == f"{VARIANT}/{FLAVOUR}: bake b2 is promoted"
+    assert "What changed since b1" in (tmp_path / "records" / "b2" / "promotion.md").read_text()
+    world.instances[REGION] = [
+        {
+            "InstanceId": f"i-{number}",
+            "ImageId": second,
+            "State": {"Name": "running"},
+            "Tags": [{"Key": "aws:autoscaling:groupName", "Value": "web"}] if number else [],
+        }
+        for number in range(4)
+    ]
+    said = promote(to="previous").splitlines()
+    assert said[0] == f"back to {VARIANT}/{FLAVOUR}, bake b1: {NAME}"
+    assert f"  {REGION}: {first}, before {second}" in said
+    assert f"  {REGION}: still on {second}: 3 in web, 1 in no group" in said
+
+
+def test_nothing_to_do_and_held_are_told_apart(world: ImageWorld, tmp_path: Path) -> None:
+    a_bake(world, "b1", tmp_path)
+    held = promote(hold=True)
+    assert held.splitlines()[0] == f"held: {VARIANT}/{FLAVOUR}, bake b1, is ready; no parameter was changed"
+    assert held.splitlines()[-1] == "  approve: ./run promote --bake b1"
+    promote()
+    assert promote() == f"nothing to do: {NAME} names bake b1 in {REGION}, {WEST}, {NORTH} already"
+
+
+def test_what_does_not_go_together_or_is_not_there_is_told(world: ImageWorld, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no proven bake of"):
+        promote()
+    with pytest.raises(UsageError, match="exclude each other"):
+        promote(to="previous", hold=True)
+    a_bake(world, "b1", tmp_path)
+    with pytest.raises(UsageError) as other:
+        standing.promote_image("ecs-al2023", FLAVOUR, on="local", bake="b1")
+    assert other.value.remedy == f"add `--variant {VARIANT} --flavour {FLAVOUR}`"
