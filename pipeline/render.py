@@ -16,6 +16,7 @@ from pipeline import paths, tags
 from pipeline.base import Base
 from pipeline.catalog import Architecture, Catalog, Policies, Target, TargetName, VariantSelection
 from pipeline.errors import CatalogError
+from pipeline.templating import environment, line_of
 from pipeline.tools import MODULES, pinned_versions
 
 TEMPLATE: Final = paths.IMAGES / "ecs-node.pkr.hcl.j2"
@@ -97,43 +98,18 @@ def render(context: TemplateContext, template: Path = TEMPLATE) -> str:
 
     Raises CatalogError, with file and line, if the template asks for something that `TemplateContext` has not.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        undefined=jinja2.StrictUndefined,
-        variable_start_string="<<",
-        variable_end_string=">>",
-        block_start_string="<%",
-        block_end_string="%>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - HCL, not HTML; values go through `hcl`
-    )
-    environment.filters["hcl"] = hcl_literal
+    templates = environment(template.parent)
+    templates.filters["hcl"] = hcl_literal
     try:
-        return environment.get_template(template.name).render(vars(context))
+        return templates.get_template(template.name).render(vars(context))
     except (jinja2.TemplateSyntaxError, jinja2.UndefinedError) as error:
         raise CatalogError(
             "the Packer template cannot be rendered",
             expected="only names of pipeline.render.TemplateContext",
             found=str(error),
-            where=f"{template}:{_line(error, template)}",
+            where=f"{template}:{line_of(error, template)}",
             remedy="correct the template",
         ) from error
-
-
-def _line(error: jinja2.TemplateError, template: Path) -> int:
-    """The template's line at which Jinja stopped."""
-    if isinstance(error, jinja2.TemplateSyntaxError):
-        return error.lineno
-    line, step = 0, error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == str(template):
-            line = step.tb_lineno
-        step = step.tb_next
-    return line
 
 
 def hcl_literal(value: Any) -> str:

@@ -1,0 +1,174 @@
+"""Move the tasks off every host that has to go, and let each go once it is empty; until only the wanted hosts are left.
+
+This is the one script that changes anything: SSM has no step for "set 200 hosts to DRAINING, ten a call". Each of its
+calls is harmless when made twice, so an attempt that broke off is simply followed by the next.
+"""
+
+import time
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from fleetview import (
+    ACTIVE_REFRESH,
+    HOOK,
+    chunks,
+    ecs_hosts,
+    error_code,
+    firing,
+    group_named,
+    is_on,
+    is_passing,
+    is_ready,
+    refreshes_of,
+    wait_for,
+)
+
+HEARTBEAT_AFTER_SECONDS = 3000
+MANAGED_HOOK = "ecs-managed-draining-termination-hook"
+
+
+def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """In: Group, Cluster, Version and Image (what is to stay), RefreshId (may be empty), Since (seconds since 1970),
+    DrainTimeoutSeconds, OnTimeout (`fail`, `skip-host`, `proceed`), TimeoutSeconds for the whole, Alarms,
+    Together (`yes`: every host that has to go drains at once, when all that stay are ready; `no`: those that the
+    refresh has chosen, as they come).
+
+    Out: State `done` or `failed`, Reason, Stopped (hosts whose tasks went down with them because of `proceed`).
+    """
+    stopped: list[str] = []
+    since = float(events["Since"])
+    if time.time() - since > HEARTBEAT_AFTER_SECONDS:
+        prolong(events["Group"])
+
+    def look() -> dict[str, Any]:
+        group = group_named(events["Group"])
+        if group is None:
+            return failed(f"the group {events['Group']} is gone", stopped)
+        if loud := firing(events["Alarms"]):
+            return failed(f"alarm not quiet: {', '.join(loud)}", stopped)
+        refresh = refresh_state(events["Group"], events["RefreshId"])
+        if refresh.get("Status") in ("Failed", "Cancelled", "RollbackFailed"):
+            return failed(f"the instance refresh is {refresh['Status']}: {refresh.get('StatusReason', '')}", stopped)
+        instances = {i["InstanceId"]: i for i in group["Instances"] if i["LifecycleState"] != "Terminated"}
+        leaving = {one for one, i in instances.items() if i["LifecycleState"].startswith("Terminating")}
+        wanted = {one for one, i in instances.items() if is_on(i, events["Version"], events["Image"])} - leaving
+        staying = {one for one in wanted if instances[one]["LifecycleState"] == "InService"}
+        old = {one for one in set(instances) - leaving - wanted if instances[one]["LifecycleState"] == "InService"}
+        desired = group["DesiredCapacity"]
+        if refresh.get("Status") not in ACTIVE_REFRESH and set(instances) == staying and len(staying) >= desired:
+            return {
+                "State": "done",
+                "Reason": f"{len(staying)} hosts of version {events['Version']} are in service and no other",
+                "Stopped": stopped[:50],
+            }
+        hosts = ecs_hosts(events["Cluster"], sorted(instances))
+        going = leaving
+        if events["Together"] == "yes":
+            enough = sum(is_ready(hosts.get(one)) for one in staying) >= desired
+            going = leaving | old if enough else set()
+        drain(events["Cluster"], [hosts[one] for one in sorted(going) if one in hosts])
+        held = sorted(one for one in going if instances[one]["LifecycleState"] == "Terminating:Wait")
+        busy = {one: left for one in held if (left := tasks_on(events["Cluster"], hosts.get(one)))}
+        for one in held:
+            if one not in busy and (one not in hosts or hosts[one]["status"] == "DRAINING"):
+                let_go(events["Group"], one, HOOK)
+        overdue = [one for one in busy if time.time() - began(events, one, since) > events["DrainTimeoutSeconds"]]
+        if overdue and events["OnTimeout"] == "proceed":
+            for one in overdue:
+                stopped.append(f"{one}: {busy[one]} tasks")
+                let_go(events["Group"], one, HOOK)
+                let_go(events["Group"], one, MANAGED_HOOK)
+        elif overdue and (events["OnTimeout"] == "fail" or len(overdue) == len(set(instances) - staying)):
+            names = ", ".join(f"{one} ({busy[one]} tasks)" for one in overdue[:5])
+            return failed(f"not drained within {events['DrainTimeoutSeconds']} s: {names}", stopped)
+        reason = f"{len(set(instances) - staying)} hosts have still to go, {sum(busy.values())} tasks are on them"
+        if len(staying) < desired:
+            reason = f"{len(staying)} of {desired} hosts of version {events['Version']} are in service"
+        if time.time() - since > events["TimeoutSeconds"]:
+            return failed(f"after {events['TimeoutSeconds']} s {reason}", stopped)
+        return {"State": "waiting", "Reason": reason}
+
+    return wait_for(look)
+
+
+def tasks_on(cluster: str, host: dict[str, Any] | None) -> int:
+    """Tasks that have not stopped, those on their way out included.
+
+    The counts of a container instance are of tasks that should run: they are 0 while tasks still deregister and stop
+    (ECS API reference, ContainerInstance), so the last ones are looked at one by one.
+    """
+    if host is None or not host["agentConnected"]:
+        return 0
+    if counted := int(host["runningTasksCount"] + host["pendingTasksCount"]):
+        return counted
+    ecs = boto3.client("ecs")
+    arns = ecs.list_tasks(
+        cluster=cluster, containerInstance=host["containerInstanceArn"], desiredStatus="STOPPED", maxResults=100
+    )["taskArns"]
+    if not arns:
+        return 0
+    return sum(task["lastStatus"] != "STOPPED" for task in ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"])
+
+
+def began(events: dict[str, Any], instance: str, since: float) -> float:
+    """When the host's drain began: with all others, or with the group's activity that ends it."""
+    if events["Together"] == "yes":
+        return since
+    activities = boto3.client("autoscaling").describe_scaling_activities(
+        AutoScalingGroupName=events["Group"], MaxRecords=100
+    )["Activities"]
+    return max(
+        (one["StartTime"].timestamp() for one in activities if instance in one.get("Description", "")), default=since
+    )
+
+
+def failed(reason: str, stopped: list[str]) -> dict[str, Any]:
+    return {"State": "failed", "Reason": reason[:500], "Stopped": stopped[:50]}
+
+
+
+
+def refresh_state(group: str, refresh: str) -> dict[str, Any]:
+    """The refresh that is waited for; nothing when none is."""
+    found = refreshes_of(group, refresh) if refresh else []
+    return found[0] if found else {}
+
+
+
+def drain(cluster: str, hosts: list[dict[str, Any]]) -> None:
+    """Set the hosts that are not yet DRAINING to it, ten a call (ECS API reference, UpdateContainerInstancesState)."""
+    active = [host["containerInstanceArn"] for host in hosts if host["status"] == "ACTIVE"]
+    for some in chunks(active, 10):
+        boto3.client("ecs").update_container_instances_state(
+            cluster=cluster, containerInstances=some, status="DRAINING"
+        )
+
+
+def let_go(group: str, instance: str, hook: str) -> None:
+    """End the hook's wait for one host. One that no longer waits, or a hook that the group has not, is no error."""
+    try:
+        boto3.client("autoscaling").complete_lifecycle_action(
+            AutoScalingGroupName=group,
+            LifecycleHookName=hook,
+            InstanceId=instance,
+            LifecycleActionResult="CONTINUE",
+        )
+    except ClientError as error:
+        if error_code(error) != "ValidationError":
+            raise
+
+
+def prolong(group: str) -> None:
+    """Keep hosts that wait in our hook from being let go by its timeout."""
+    found = group_named(group)
+    for instance in (found or {}).get("Instances", []):
+        if instance["LifecycleState"] != "Terminating:Wait":
+            continue
+        try:
+            boto3.client("autoscaling").record_lifecycle_action_heartbeat(
+                AutoScalingGroupName=group, LifecycleHookName=HOOK, InstanceId=instance["InstanceId"]
+            )
+        except ClientError as error:
+            if not is_passing(error) and error_code(error) != "ValidationError":
+                raise
