@@ -78,6 +78,17 @@ def operation(service_name: str, name: str) -> OperationModel | None:
 
 
 @functools.cache
+def _folded(service_name: str) -> dict[str, str]:
+    model = service(service_name)
+    return {name.lower(): name for name in model.operation_names} if model is not None else {}
+
+
+def respelt(service_name: str, name: str) -> str:
+    """The operation that differs from `name` in capitals and underscores only, empty when there is none."""
+    return _folded(service_name).get(name.replace("_", "").lower(), "")
+
+
+@functools.cache
 def methods(service_name: str) -> dict[str, str]:
     """The Python method of each operation of a service: method name to operation name."""
     model = service(service_name)

@@ -2,6 +2,7 @@
 
 import bisect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,7 +83,10 @@ def lint(texts: Iterable[Text]) -> Report:
             skipped.append(text.name)
             continue
         read.append((text, content, document, found))
-    others = {document.name: document for _, _, document, _ in read if document is not None}
+    names = Counter(document.name for _, _, document, _ in read if document is not None)
+    others = {
+        document.name: document for _, _, document, _ in read if document is not None and names[document.name] == 1
+    }
     ignored = 0
     for text, content, document, found in read:
         if document is not None:

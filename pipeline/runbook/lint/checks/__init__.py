@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipeline.runbook.lint.checks import calls, names, shape
+from pipeline.runbook.lint.checks import branching, calls, flow, limits, names, shape, together
 from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.view import Document
 
@@ -23,5 +23,15 @@ AUTOMATION: Final[tuple[Check, ...]] = (
     names.unused_names,
     calls.api_calls,
     calls.selectors,
+    branching.conditions,
+    flow.unreachable_steps,
+    flow.endless_loops,
+    flow.branches,
+    flow.outputs_in_time,
+    limits.timeouts,
+    limits.durations,
+    limits.loops,
+    limits.given_parameters,
+    together.started_documents,
 )
 COMMAND: Final[tuple[Check, ...]] = (shape.parameter_shapes,)

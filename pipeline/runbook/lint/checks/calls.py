@@ -38,7 +38,8 @@ def operation_of(step: Step) -> OperationModel | None:
     """The operation that a step calls, None when it calls none that is known."""
     if step.action not in CALLERS:
         return None
-    return aws.operation(step.inputs.text("Service").lower(), step.inputs.text("Api"))
+    service, api = step.inputs.text("Service").lower(), step.inputs.text("Api")
+    return aws.operation(service, api) or aws.operation(service, aws.respelt(service, api))
 
 
 def api_calls(document: Document) -> Iterator[Found]:
@@ -58,6 +59,9 @@ def api_calls(document: Document) -> Iterator[Found]:
             message = f"botocore {botocore.__version__} knows no service {name}{aws.near(name, aws.services())}"
             yield Found("unknown-service", step.inputs.items["Service"].span, message)
             continue
+        if api not in model.operation_names and (right := aws.respelt(model.service_name, api)):
+            yield Found("operation-spelling", step.inputs.items["Api"].span, f"AWS spells this operation {right}")
+            api = right
         if api not in model.operation_names:
             message = f"{model.service_name} has no operation {api}{aws.near(api, model.operation_names)}"
             yield Found("unknown-operation", step.inputs.items["Api"].span, message)
