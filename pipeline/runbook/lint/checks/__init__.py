@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipeline.runbook.lint.checks import branching, calls, flow, limits, names, shape, together
+from pipeline.runbook.lint.checks import branching, calls, flow, limits, names, scripts, shape, together
 from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.view import Document
 
@@ -33,5 +33,7 @@ AUTOMATION: Final[tuple[Check, ...]] = (
     limits.loops,
     limits.given_parameters,
     together.started_documents,
+    scripts.runtimes,
+    scripts.scripts,
 )
 COMMAND: Final[tuple[Check, ...]] = (shape.parameter_shapes,)
