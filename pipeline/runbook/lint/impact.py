@@ -37,3 +37,16 @@ def impacts(document: Document) -> Iterator[tuple[str, Impact]]:
     """Every step's name with its impact."""
     for step in document.all_steps():
         yield step.name, impact(step)
+
+
+def mutates(step: Step) -> bool:
+    """Whether a step is known to change something in the account, a script's calls included."""
+    from pipeline.runbook.lint.checks.scripts import looked_through
+
+    label = impact(step)
+    if label != "unknown":
+        return label != "reads"
+    if step.action == "aws:executeScript":
+        script = looked_through(step)
+        return script is not None and any(aws.impact(call.operation) != "reads" for call in script.calls.values())
+    return step.action in ("aws:executeStateMachine", "aws:invokeLambdaFunction")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipeline.runbook.lint.checks import branching, calls, flow, limits, names, scripts, shape, together
+from pipeline.runbook.lint.checks import branching, calls, flow, limits, names, operators, scripts, shape, together
 from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.view import Document
 
@@ -35,5 +35,19 @@ AUTOMATION: Final[tuple[Check, ...]] = (
     together.started_documents,
     scripts.runtimes,
     scripts.scripts,
+    operators.ways_back,
+    operators.repaired_paths,
+    operators.silent_ways_back,
+    operators.retries,
+    operators.secrets,
+    operators.wildcards,
+    operators.shells,
+    operators.roles,
+    operators.notes,
 )
-COMMAND: Final[tuple[Check, ...]] = (shape.parameter_shapes,)
+COMMAND: Final[tuple[Check, ...]] = (
+    shape.parameter_shapes,
+    shape.patterns,
+    operators.command_steps,
+    operators.command_shells,
+)
