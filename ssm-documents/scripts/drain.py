@@ -127,13 +127,10 @@ def failed(reason: str, stopped: list[str]) -> dict[str, Any]:
     return {"State": "failed", "Reason": reason[:500], "Stopped": stopped[:50]}
 
 
-
-
 def refresh_state(group: str, refresh: str) -> dict[str, Any]:
     """The refresh that is waited for; nothing when none is."""
     found = refreshes_of(group, refresh) if refresh else []
     return found[0] if found else {}
-
 
 
 def drain(cluster: str, hosts: list[dict[str, Any]]) -> None:
