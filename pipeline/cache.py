@@ -2,19 +2,30 @@
 
 In: a name, the inputs as text, and a function that fills an empty directory. Out: the finished directory.
 An entry exists only when it is complete, so a kill or a power cut at any moment costs time and nothing else.
+
+What a newer entry has replaced stays for a while, as another checkout may ask for it; then `Cache.prune` removes it.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
 DIGEST_LENGTH = 12
+KEPT_UNUSED: Final = timedelta(days=14)
+"""How long an entry that was replaced may go unused before `Cache.prune` removes it."""
+
+ENTRY = re.compile(rf"(.+)-[0-9a-f]{{{DIGEST_LENGTH}}}")
+OF_OTHERS: Final = frozenset({"venv"})
+"""What lies in the same folder, is named alike, and is made by `run`: a process may live from it for weeks."""
 
 
 def say_on_stderr(text: str) -> None:
@@ -44,7 +55,7 @@ class Cache:
         entry this one says so and waits for it.
         """
         final = self.path(name, inputs)
-        if final.is_dir():
+        if _is_used_now(final):
             return final
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f".{final.name}.lock")
@@ -60,8 +71,51 @@ class Cache:
             lock.release()
         return final
 
+    def prune(self, in_use: Collection[Path], now: datetime) -> list[tuple[str, int]]:
+        """Remove what nothing will ask for again; return each name removed and the bytes it occupied.
+
+        That is what a killed start left half made, and each entry that a newer one of its name has replaced, that was
+        not asked for within `KEPT_UNUSED` of `now`, and in which none of the paths `in_use` lies. What another
+        process is making or waiting for stays: its lock says so.
+        """
+        ages: dict[str, list[tuple[float, Path]]] = {}
+        for path in self.root.glob(f"*-{'[0-9a-f]' * DIGEST_LENGTH}"):
+            named = ENTRY.fullmatch(path.name)
+            if named and named[1] not in OF_OTHERS and path.is_dir():
+                ages.setdefault(named[1], []).append((path.stat().st_mtime, path))
+        needed = {path.resolve() for path in in_use}
+        oldest = (now - KEPT_UNUSED).timestamp()
+        removed = []
+        for entries in ages.values():
+            *replaced, _newest = sorted(entries)
+            for used, path in replaced:
+                if used < oldest and not any(one.is_relative_to(path.resolve()) for one in needed):
+                    removed += self._remove(path)
+        for part in self.root.glob(".*.part"):
+            removed += self._remove(self.root / part.name[1:].removesuffix(".part"))
+        return sorted(removed)
+
+    def _remove(self, final: Path) -> list[tuple[str, int]]:
+        """Remove an entry, half made or whole, unless somebody holds its lock. It is whole or absent at any moment."""
+        lock = FileLock(self.root / f".{final.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return []
+        try:
+            part = _part_of(final)
+            if part.exists():
+                final = part
+            else:
+                final.rename(part)
+            occupied = _occupied(part)
+            shutil.rmtree(part)
+        finally:
+            lock.release()
+        return [(final.name, occupied)]
+
     def _make(self, final: Path, make: Callable[[Path], None]) -> None:
-        part = final.with_name(f".{final.name}.part")
+        part = _part_of(final)
         if part.exists():  # left by a kill; its lock died with it
             shutil.rmtree(part)
         part.mkdir()
@@ -74,6 +128,26 @@ class Cache:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+
+
+def _part_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.part")
+
+
+def _is_used_now(entry: Path) -> bool:
+    """Whether the entry is there; its time of change then says when it was asked for last."""
+    try:
+        os.utime(entry)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a cache that somebody else owns can be read all the same
+        return entry.is_dir()
+    return True
+
+
+def _occupied(folder: Path) -> int:
+    """Bytes that the files below really take from the disk."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
 
 
 def digest_tree(paths: Iterable[Path]) -> str:

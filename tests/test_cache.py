@@ -1,13 +1,16 @@
 """The cache: made once, complete or absent, whoever asks and whatever interrupts."""
 
+import os
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from pipeline.cache import Cache, digest_tree
+from pipeline.cache import KEPT_UNUSED, Cache, digest_tree
 from pipeline.paths import CHECKOUT
 
 
@@ -165,3 +168,107 @@ def test_every_kind_of_change_changes_the_digest(tmp_path: Path) -> None:
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         digest_tree([tmp_path / "absent"])
+
+
+# -- what nobody asks for any more -------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+LATER = NOW + KEPT_UNUSED
+
+
+def made(cache: Cache, version: str, used: datetime, name: str = "thing") -> Path:
+    entry = cache.entry(name, {"version": version}, make_whole)
+    os.utime(entry, (used.timestamp(), used.timestamp()))
+    return entry
+
+
+def test_what_was_replaced_and_went_unused_is_removed_and_told(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    old = made(cache, "1", NOW)
+    new = made(cache, "2", NOW + timedelta(hours=1))
+    put("x" * 10_000, old / "more")
+
+    removed = cache.prune([], LATER + timedelta(seconds=1))
+
+    assert [name for name, _ in removed] == [old.name]
+    assert 10_000 <= removed[0][1] < 100_000
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("now", [LATER, NOW])
+def test_what_was_used_of_late_stays_although_it_was_replaced(tmp_path: Path, now: datetime) -> None:
+    cache = Cache(tmp_path)
+    made(cache, "1", NOW)
+    made(cache, "2", NOW + timedelta(hours=1))
+
+    assert cache.prune([], now) == []
+
+
+def test_the_newest_of_each_name_stays_however_old(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    made(cache, "1", NOW)
+    made(cache, "1", NOW, name="thing-of-another-name")
+
+    assert cache.prune([], LATER + timedelta(days=1000)) == []
+
+
+def test_asking_for_an_entry_is_using_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    made(cache, "1", NOW - timedelta(days=1000))
+    made(cache, "2", NOW - timedelta(days=999))
+
+    cache.entry("thing", {"version": "1"}, make_whole)
+
+    assert cache.prune([], datetime.now(UTC)) == [(cache.path("thing", {"version": "2"}).name, 4096)]
+
+
+@pytest.mark.parametrize("inside", ["file", "sub/disk.qcow2", "."])
+def test_what_is_in_use_stays_for_ever(tmp_path: Path, inside: str) -> None:
+    cache = Cache(tmp_path / "cache")
+    old = made(cache, "1", NOW)
+    made(cache, "2", NOW + timedelta(hours=1))
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+
+    assert cache.prune([tmp_path / "link" / old.name / inside], LATER + timedelta(days=1000)) == []
+
+
+def test_what_somebody_holds_the_lock_of_stays(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    old = made(cache, "1", NOW)
+    made(cache, "2", NOW + timedelta(hours=1))
+    half = tmp_path / ".thing-0123456789ab.part"
+    half.mkdir()
+
+    with FileLock(tmp_path / f".{old.name}.lock"), FileLock(tmp_path / ".thing-0123456789ab.lock"):
+        assert cache.prune([], LATER + timedelta(days=1)) == []
+
+    assert (old.exists(), half.exists()) == (True, True)
+
+
+def test_what_a_kill_left_half_made_is_removed(tmp_path: Path) -> None:
+    half = tmp_path / ".thing-0123456789ab.part"
+    put("x", half / "file")
+
+    assert Cache(tmp_path).prune([], NOW) == [(half.name, 4096)]
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("name", ["venv-0123456789ab", "downloads", "go-build", "thing-0123", "thing-0123456789ag"])
+def test_what_others_keep_in_the_same_folder_stays(tmp_path: Path, name: str) -> None:
+    cache = Cache(tmp_path)
+    put("x", tmp_path / name / "file")
+    os.utime(tmp_path / name, (0, 0))
+    for newer in ("venv-1123456789ab", "thing-1123456789ab"):
+        (tmp_path / newer).mkdir()
+
+    assert cache.prune([], datetime.now(UTC)) == []
+
+
+def test_an_entry_that_was_removed_is_made_again_when_asked_for(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    old = made(cache, "1", NOW)
+    made(cache, "2", NOW + timedelta(hours=1))
+    cache.prune([], LATER + timedelta(days=1))
+
+    assert cache.entry("thing", {"version": "1"}, make_whole) == old
+    assert (old / "file").read_text() == "whole"

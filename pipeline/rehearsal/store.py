@@ -8,6 +8,8 @@ An image is complete or absent: it is put together in a folder whose name starts
 """
 
 import contextlib
+import hashlib
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +22,8 @@ from pipeline.process import run
 
 Line = Literal["al2", "al2023"]
 GIB = 1024**3
+BASES = "bases"
+LOCAL_ROOTS = ".local-roots"  # in the cache's folder: a symbolic link to each local cloud's
 
 # 4 KiB is the guest's block size: with subclusters of that size the first write to a block copies nothing around it.
 OVERLAY_OPTIONS = "cluster_size=128k,extended_l2=on"
@@ -142,6 +146,50 @@ def virtual_bytes(disk: Path) -> int:
     return int.from_bytes(header[24:32], "big")
 
 
+def backing_of(disk: Path) -> Path | None:
+    """The disk that this one reads from where it was not written, from the qcow2 header (bytes 8 to 19)."""
+    with disk.open("rb") as file:
+        header = file.read(20)
+        offset, size = int.from_bytes(header[8:16], "big"), int.from_bytes(header[16:20], "big")
+        if header[:4] != b"QFI\xfb" or not offset:
+            return None
+        file.seek(offset)
+        return Path(os.fsdecode(file.read(size)))
+
+
+def remember_local_root(cache: Path, root: Path) -> None:
+    """Note in the cache that the disks of the local cloud in `root` may stand on disks of the cache."""
+    root = root.resolve()
+    link = cache / LOCAL_ROOTS / hashlib.sha256(bytes(root)).hexdigest()[:12]
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(root)
+
+
+def disks_stood_on(cache: Path) -> set[Path]:
+    """What the disks of every local cloud known to the cache are backed by, and each one's base guests.
+
+    A folder that is not there now may come back, so it is not forgotten.
+    """
+    found = set()
+    for root in (cache / LOCAL_ROOTS).glob("*/"):
+        for disk in (*root.glob("images/*/disk.qcow2"), *root.glob("instances/*/disk.qcow2")):
+            with contextlib.suppress(FileNotFoundError):  # an instance that ended meanwhile
+                found.add(backing_of(disk))
+        found |= {base.disk for base in _bases_in(root / BASES)}
+    return {path for path in found if path}
+
+
+def _bases_in(folder: Path) -> list[BaseRecord]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(ValidationError):
+            base = BaseRecord.model_validate_json(path.read_text(encoding="utf-8"))
+            if base.disk.exists():
+                found.append(base)
+    return found
+
+
 class MakeOverlay(Protocol):
     def __call__(self, path: Path, backing: Path, *, size_bytes: int, backing_exists: bool = True) -> None: ...
 
@@ -153,7 +201,7 @@ class Store:
         self.make_overlay = make_overlay
         self.images = root / "images"
         self.instances = root / "instances"
-        self.bases = root / "bases"
+        self.bases = root / BASES
         self.parameters = root / "parameters"
         for folder in (self.images, self.instances, self.bases, self.parameters):
             folder.mkdir(parents=True, exist_ok=True)
@@ -251,13 +299,7 @@ class Store:
 
     def known_bases(self) -> list[BaseRecord]:
         """Base guests told of earlier whose disk is still there."""
-        found = []
-        for path in sorted(self.bases.glob("*.json")):
-            with contextlib.suppress(ValidationError):
-                base = BaseRecord.model_validate_json(path.read_text(encoding="utf-8"))
-                if base.disk.exists():
-                    found.append(base)
-        return found
+        return _bases_in(self.bases)
 
     # All of it
 

@@ -22,7 +22,7 @@ from pipeline.rehearsal.cloud import LocalCloud
 from pipeline.rehearsal.guest_image import ensure_base_guest
 from pipeline.rehearsal.guest_root import APT_PACKAGES
 from pipeline.rehearsal.packages import ensure_artifacts, ensure_repository
-from pipeline.rehearsal.store import BaseRecord
+from pipeline.rehearsal.store import BaseRecord, disks_stood_on, remember_local_root
 from pipeline.render import Signing
 from pipeline.target import AgentSource, ProofSeconds, StandIn, machine_environment
 from pipeline.tools import ensure_apt_packages, require_platform, require_space
@@ -109,7 +109,9 @@ def open_local_target(
     )
     # Served under their digests: two checkouts with other packages can share the cloud.
     served = {f"repo-{line}": repository, artifacts.root.name: artifacts.root}
+    remember_local_root(cache.root, paths.local_root())
     cloud = LocalCloud.ensure(paths.local_root(), bases=[base], roots=served)
+    prune_cache(cache, progress, datetime.now(UTC))
     return LocalTarget(
         region=region,
         cloud=cloud,
@@ -131,3 +133,9 @@ def open_local_target(
             ),
         ),
     )
+
+
+def prune_cache(cache: Cache, progress: Progress, now: datetime) -> None:
+    """Remove what newer guests, tools and packages have replaced, but for what local images stand on. Says what."""
+    for name, occupied in cache.prune(disks_stood_on(cache.root), now):
+        progress.say(f"removed {name} from the cache ({occupied / 1e9:.1f} GB): replaced, and no longer asked for")
