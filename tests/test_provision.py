@@ -851,6 +851,7 @@ def dirty(guest: Guest) -> Guest:
         "home/ec2-user/.ssh/authorized_keys",
         "home/ec2-user/.bash_history",
         "etc/machine-id",
+        "etc/hostname",
         "var/lib/cloud/instances/i-1/sem/x",
         "var/lib/cloud/data/instance-id",
         "var/lib/ecs/data/agent.db",
