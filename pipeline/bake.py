@@ -112,6 +112,8 @@ def bake(
             nonlocal phase
             begun = follower.feed(line)
             if begun:
+                if follower.is_stopping:
+                    phase.fail()
                 shown.close()
                 phase = shown.enter_context(progress.phase(f"bake: {begun.name}", expected_seconds.get(begun.name)))
             phase.line(follower.last_line)
@@ -125,16 +127,18 @@ def bake(
             clock=clock,
         )
         outcome = follower.finish(exit_code)
-        match outcome:
-            case Baked():
-                check_against_manifest(outcome, read_manifest(workplace.manifest))
-                return outcome
-            case Failed():
-                raise bake_error(outcome, workplace.log)
-            case Cancelled():
-                raise BakeError(
-                    f"Packer was cancelled in {outcome.phase}",
-                    found="\n".join(("a cancellation that did not come from this command", *outcome.left_behind)),
-                    where=str(workplace.log),
-                    remedy="find out who ended Packer, then bake again",
-                )
+        if not isinstance(outcome, Baked) and not follower.is_stopping:
+            phase.fail()  # else it failed before, and what is shown now is the clean-up after it
+    match outcome:
+        case Baked():
+            check_against_manifest(outcome, read_manifest(workplace.manifest))
+            return outcome
+        case Failed():
+            raise bake_error(outcome, workplace.log)
+        case Cancelled():
+            raise BakeError(
+                f"Packer was cancelled in {outcome.phase}",
+                found="\n".join(("a cancellation that did not come from this command", *outcome.left_behind)),
+                where=str(workplace.log),
+                remedy="find out who ended Packer, then bake again",
+            )

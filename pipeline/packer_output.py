@@ -172,6 +172,8 @@ _TRANSFER = re.compile(r"(Uploading|Downloading) (\S+) => (\S+)")
 _CANCELLING = re.compile(r"(Cancelling build after receiving|Cleanly cancelled builds)")
 # Packer's summing up: it repeats what `error` and `artifact` events say.
 _SUMMARY = re.compile(r"(Build '.*' (errored|finished) after|\n==> |--> )")
+_LAST_OF_A_BUILDER: Final = "Terminating the source"  # after a failure other words come before these
+_LAST_OF_AN_IMAGE: Final = ("create the image", "copy the image")
 _ORDER: Final = {name: index for index, (_, name) in enumerate(_PHASES)}
 
 
@@ -219,6 +221,8 @@ class BuildFollower:
         self._ids: set[str] = set()
         self._reached = -1
         self._cancelled = False
+        self.is_stopping = False
+        """Whether Packer cleans up after a phase that failed or was cancelled, rather than after a whole bake."""
 
     def feed(self, line: str) -> Step | None:
         """Take in one line; the phase is returned when the line began a new one."""
@@ -279,6 +283,8 @@ class BuildFollower:
             return None
         if begun.name == CLEAN_UP:
             self._stopped_in = (self.step, self._lines)
+            whole = self.step.name in _LAST_OF_AN_IMAGE and said.text.startswith(_LAST_OF_A_BUILDER)
+            self.is_stopping = not whole
         self._close_step()
         self.step, self._lines = begun, []
         self._reached = max(self._reached, _ORDER.get(begun.name, 0))

@@ -42,6 +42,7 @@ class Phase:
         self.title = title
         self.expected_seconds = expected_seconds
         self.last_line = ""
+        self.outcome = "done in"
         self._clock = clock
         self._began = clock.monotonic()
         self._took: float | None = None
@@ -61,6 +62,10 @@ class Phase:
         plain = strip_control_codes(Text.from_ansi(text).plain).strip()
         if plain:
             self.last_line = plain.splitlines()[-1]
+
+    def fail(self) -> None:
+        """Have it told as failed, although its `with` block ends without an exception."""
+        self.outcome = "failed after"
 
     def end(self) -> None:
         """Stop the watch; `Progress.phase` calls it."""
@@ -98,17 +103,18 @@ class Progress:
         phase = Phase(title, expected_seconds, self._clock)
         if not self._is_live:
             self.say(f"{title} ...{phase.usually.replace(',', '', 1)}")
-        outcome = "failed after"
         try:
             self._show(phase)
             yield phase
-            outcome = "done in"
         except (KeyboardInterrupt, Interrupted):
-            outcome = "interrupted after"
+            phase.outcome = "interrupted after"
+            raise
+        except BaseException:
+            phase.fail()
             raise
         finally:
             phase.end()
-            self._hide(phase, f"{title}: {outcome} {duration(phase.seconds)}{phase.usually}")
+            self._hide(phase, f"{title}: {phase.outcome} {duration(phase.seconds)}{phase.usually}")
 
     def _show(self, phase: Phase) -> None:
         with self._lock, suppress(OSError):

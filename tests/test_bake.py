@@ -1,6 +1,8 @@
 """A bake's folder, and what Packer's end means, played by a small program in Packer's place."""
 
 import json
+import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,47 @@ def test_a_build_without_an_image_is_an_error_that_names_the_log(tmp_path: Path,
         run(workplace, tools(tmp_path / "tools"))
     assert "Packer ended without an error and named no image" in str(error.value)
     assert f"  where:    {workplace.log}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sample", "failed", "done"),
+    [
+        ("signature-bad", "30-install-agent.sh", "clean up"),
+        ("image-failed", "create the image", "clean up"),
+        ("ssh-timeout", "connect to the builder", "clean up"),
+        ("no-base", "look up the base", "read the template"),
+    ],
+)
+def test_the_phase_that_failed_is_told_as_failed_and_the_clean_up_after_it_is_not(
+    tmp_path: Path, workplace: Workplace, sample: str, failed: str, done: str
+) -> None:
+    packer = tools(tmp_path / "tools", build=f"cat {SAMPLES / sample}.txt; exit 1")
+    said = StringIO()
+    with pytest.raises(BakeError):
+        bake(
+            workplace,
+            tools=packer,
+            environment={},
+            expected_seconds={},
+            progress=Progress(stream=said),
+            clock=SystemClock(),
+        )
+    assert re.findall(r"^bake: (.*): failed after", said.getvalue(), re.MULTILINE) == [failed]
+    assert f"\nbake: {done}: done in" in said.getvalue()
+
+
+def test_a_whole_bake_has_no_phase_that_failed(tmp_path: Path, workplace: Workplace) -> None:
+    said = StringIO()
+    with pytest.raises(BakeError):  # of the manifest, which is not the recording's
+        bake(
+            workplace,
+            tools=tools(tmp_path / "tools", build=f"cat {SAMPLES / 'baked'}.txt"),
+            environment={},
+            expected_seconds={},
+            progress=Progress(stream=said),
+            clock=SystemClock(),
+        )
+    assert "failed" not in said.getvalue()
 
 
 def test_a_template_that_packer_refuses_never_starts_a_build(tmp_path: Path, workplace: Workplace) -> None:
