@@ -17,6 +17,7 @@ import yaml
 
 from pipeline import paths
 from pipeline.errors import CatalogError, UsageError
+from pipeline.runbook.document import Document, parse_document
 from pipeline.runbook.language import LIMITS
 from pipeline.templating import environment, line_of
 
@@ -61,6 +62,12 @@ def document_text(name: str, folder: Path = FOLDER) -> str:
             remedy="name one of these",
         )
     return documents[name]
+
+
+@cache
+def document_named(name: str) -> Document:
+    """One of our documents, parsed. Raises UsageError for a name that is none of ours."""
+    return parse_document(document_text(name), name)
 
 
 def document_kind(text: str) -> str:
