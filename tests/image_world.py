@@ -380,6 +380,14 @@ class ImageWorld:
     def _ssm_GetParameterHistory(self, region: str, Name: str, **_: Any) -> Any:
         return {"Parameters": self._versions(region, Name)}
 
+    def _ssm_GetParametersByPath(self, region: str, Path: str, **_: Any) -> Any:
+        found = [
+            versions[-1]
+            for (where, name), versions in self.parameters.items()
+            if where == region and versions and name.startswith(Path + "/")
+        ]
+        return {"Parameters": [{key: one[key] for key in ("Name", "Value", "Version")} for one in found]}
+
     def _ssm_GetParameters(self, region: str, Names: list[str], **_: Any) -> Any:
         found = [self.parameters[region, name][-1] for name in Names if self.parameters.get((region, name))]
         shown = [{key: one[key] for key in ("Name", "Value", "Version")} for one in found]
