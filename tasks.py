@@ -183,6 +183,60 @@ def promote(
     )
 
 
+REGIONS_HELP = "regions in place of the catalog's, with commas"
+
+
+@task(
+    help={
+        "on": ON_HELP,
+        "region": REGION_HELP,
+        "regions": REGIONS_HELP,
+        "form": "text, json or html (on standard output)",
+    }
+)
+@tells_errors
+def status(_: Context, on: str = "local", region: str = "", regions: str = "", form: str = "text") -> None:
+    """Show what is promoted where, how far behind its base is, and which groups run what."""
+    from pipeline import standing
+
+    print(standing.status(on=on, region=region, regions=regions, form=form))
+
+
+@task(
+    help={
+        "variant": VARIANT_HELP,
+        "flavour": FLAVOUR_HELP,
+        "on": ON_HELP,
+        "region": REGION_HELP,
+        "regions": REGIONS_HELP,
+    }
+)
+@tells_errors
+def validate_published(
+    _: Context, variant: str = VARIANT, flavour: str = FLAVOUR, on: str = "local", region: str = "", regions: str = ""
+) -> None:
+    """Compare what is promoted with what should be: correct, incorrect, missing, unexpected or unreachable."""
+    from pipeline import standing
+
+    print(standing.validate_published(variant, flavour, on=on, region=region, regions=regions))
+
+
+@task(
+    help={
+        "on": ON_HELP,
+        "region": REGION_HELP,
+        "regions": REGIONS_HELP,
+        "yes": "do it; without it only what would be done is said",
+    }
+)
+@tells_errors
+def retire(_: Context, on: str = "local", region: str = "", regions: str = "", yes: bool = False) -> None:
+    """Give up old images step by step, with the reason for each; never one that is used, or whose use is unseen."""
+    from pipeline import standing
+
+    print(standing.retire(on=on, region=region, regions=regions, yes=yes))
+
+
 @task(help={"on": ON_HELP, "region": REGION_HELP, "dry-run": "only say what would be removed, and why"})
 @tells_errors
 def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False) -> None:

@@ -6,20 +6,25 @@ name, and puts the answer in words.
 
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.catalog import VariantSelection, load_catalog
+from pipeline import paths, published
+from pipeline import status as statuses
+from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import SystemClock
 from pipeline.distribute import AWS_PATIENCE, LOCAL_PATIENCE
-from pipeline.errors import OvenproofError, UsageError
+from pipeline.errors import CloudError, OvenproofError, PolicyRefusal, UsageError
 from pipeline.flow import owner
 from pipeline.hosts import by_group, hosts
 from pipeline.notice import notice, publish
 from pipeline.progress import Progress
 from pipeline.promote import Place, Promotion, promote, regions_of, roll_back
 from pipeline.record import Record, find_record, latest_record
-from pipeline.regions import open_sessions
+from pipeline.regions import Sessions, in_each, open_sessions
+from pipeline.retire import as_text as retirement_text
+from pipeline.retire import decide
+from pipeline.retirement import carry_out
 from pipeline.signals import as_interrupted
 from pipeline.target import AwsTarget
+from pipeline.uses import view_of
 from pipeline.whole_file import write_whole
 
 NOTICE = "promotion.md"
@@ -161,3 +166,83 @@ def _record_before(place: Place, promotion: Promotion, folder: Path) -> Record |
         if before & set(record.images.values()):
             return record
     return None
+
+
+def _where(catalog: Catalog, on: str, region: str, regions: str) -> tuple[tuple[str, ...], Sessions]:
+    """The regions that a look goes to, and their sessions."""
+    home = region or catalog.default_region
+    asked = [name for name in regions.replace(" ", "").split(",") if name]
+    return regions_of(catalog, home, asked), open_sessions(on, home)
+
+
+def status(*, on: str, region: str = "", regions: str = "", form: str = "text") -> str:
+    """What is promoted where and who runs it, as `text`, `json` or `html`. Raises UsageError for another form."""
+    if form not in ("text", "json", "html"):
+        raise UsageError(f"there is no form {form}", expected="text, json or html", where="--form")
+    catalog, now = load_catalog(), SystemClock().now()
+    places, sessions = _where(catalog, on, region, regions)
+    found = in_each(
+        places,
+        lambda name, _: [statuses.row(sessions(name), catalog, one, now) for one in catalog.selections()],
+        clock=SystemClock(),
+    )
+    rows = sorted((row for rows in found.values.values() for row in rows), key=lambda row: (row.variant, row.region))
+    match form:
+        case "json":
+            return statuses.as_json(rows)
+        case "html":
+            return statuses.as_html(rows, now)
+    promoted = [row for row in rows if row.image_id or row.groups or row.unknown]
+    others = sorted({row.variant for row in rows} - {row.variant for row in promoted})
+    text = [statuses.as_text(promoted)] if promoted else []
+    return "\n".join([*text, *([f"nothing promoted: {', '.join(others)}"] if others else [])])
+
+
+def validate_published(variant: str, flavour: str, *, on: str, region: str = "", regions: str = "") -> str:
+    """Compare what is promoted with the catalog, in each region. Raises PolicyRefusal unless all of it is correct."""
+    catalog, now = load_catalog(), SystemClock().now()
+    selection = catalog.select(variant, flavour)
+    places, sessions = _where(catalog, on, region, regions)
+    found = in_each(
+        places, lambda name, _: published.validate(sessions(name), catalog, selection, now), clock=SystemClock()
+    )
+    findings = list(found.values.values())
+    if wrong := [one for one in findings if one.word != "correct"]:
+        raise PolicyRefusal(
+            f"{len(wrong)} of {len(findings)} regions are not as they should be",
+            expected="correct",
+            found=published.as_text(findings),
+            where=catalog.parameter(selection),
+            remedy="promoting the same bake again puts right what is missing or incorrect; what is unexpected, take "
+            "away by hand once it is known who gave it",
+        )
+    return published.as_text(findings)
+
+
+def retire(*, on: str, region: str = "", regions: str = "", yes: bool = False) -> str:
+    """Say for each image what is to be done with it and why; with `yes` do it. Raises when something resists."""
+    catalog, clock, progress = load_catalog(), SystemClock(), Progress()
+    places, sessions = _where(catalog, on, region, regions)
+    with as_interrupted():
+        seen = in_each(places, lambda name, _: view_of(sessions(name), catalog), clock=clock)
+        if seen.errors:
+            raise CloudError(
+                "not every region could be seen, so nothing was done",
+                found=seen.told(),
+                remedy="mend that and run the command again, or name fewer regions with `--regions`",
+            )
+        verdicts = decide(list(seen.values.values()), catalog.retention, clock.now())
+        if not verdicts:
+            return f"there is no image of ours in {', '.join(places)}"
+        if not yes:
+            asked = sum(verdict.action != "keep" for verdict in verdicts)
+            closing = f"\n{asked} of {len(verdicts)} would change; `--yes` does it" if asked else ""
+            return retirement_text(verdicts, done=False) + closing
+        done = carry_out(sessions, verdicts, clock=clock, say=progress.say)
+    if failed := [one for one in done if one.error]:
+        raise CloudError(
+            f"{len(failed)} of {len(done)} images could not be retired",
+            found="\n".join(f"{one.verdict.image.image_id}: {one.error}" for one in failed),
+            remedy="read the reasons, then run `./run retire --yes` again",
+        )
+    return retirement_text(verdicts, done=True)

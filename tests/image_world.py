@@ -23,6 +23,7 @@ from tests.faults import Faults
 
 COPY_SECONDS = 4
 ACCOUNT_ID = "123456789012"
+AMAZON = "591542846629"
 _LOADER = Loader()
 
 
@@ -186,7 +187,7 @@ class ImageWorld:
     ) -> Any:
         for image_id in ImageIds:
             self._one(region, image_id)
-        owners = {ACCOUNT_ID if one == "self" else one for one in Owners}
+        owners = {{"self": ACCOUNT_ID, "amazon": AMAZON}.get(one, one) for one in Owners}
         found = [
             image
             for image in self.images.values()

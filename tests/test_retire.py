@@ -139,7 +139,10 @@ def test_the_answer_has_a_line_and_a_reason_for_each_image() -> None:
 
 def some_world(seed: int) -> tuple[list[View], Retention]:
     pick = random.Random(seed)  # noqa: S311 - a world, not a key
-    when = lambda: pick.choice([None, days_ago(pick.uniform(-20, 500))])  # noqa: E731
+
+    def when() -> datetime | None:
+        return pick.choice([None, days_ago(pick.uniform(-20, 500))])
+
     views = []
     for region in ("eu-west-1", "us-east-1", "eu-north-1"):
         images = tuple(
@@ -230,5 +233,8 @@ def test_one_more_use_or_one_question_unanswered_never_gives_up_more(seed: int) 
 def test_the_order_in_which_images_are_seen_does_not_matter(seed: int) -> None:
     views, rules = some_world(seed)
     turned = [dataclasses.replace(view, images=view.images[::-1]) for view in views]
-    as_set = lambda found: {(v.image.image_id, v.action, v.reason) for v in found}  # noqa: E731
-    assert as_set(decide(views, rules, START)) == as_set(decide(turned, rules, START))
+    before, after = (
+        {(verdict.image.image_id, verdict.action, verdict.reason) for verdict in decide(seen, rules, START)}
+        for seen in (views, turned)
+    )
+    assert before == after

@@ -1,13 +1,14 @@
 """The commands of the standing pipeline, from what the user asks for to the text that answers."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import standing
-from pipeline.errors import UsageError
+from pipeline.errors import CloudError, PolicyRefusal, UsageError
 from pipeline.record import write_record
 from tests.doubles import FakeClock
 from tests.image_world import ImageWorld
@@ -79,3 +80,49 @@ def test_what_does_not_go_together_or_is_not_there_is_told(world: ImageWorld, tm
     with pytest.raises(UsageError) as other:
         standing.promote_image("ecs-al2023", FLAVOUR, on="local", bake="b1")
     assert other.value.remedy == f"add `--variant {VARIANT} --flavour {FLAVOUR}`"
+
+
+def test_status_shows_what_is_promoted_and_names_the_rest(world: ImageWorld, tmp_path: Path) -> None:
+    a_bake(world, "b1", tmp_path)
+    promote()
+    said = standing.status(on="local", region=REGION, regions=WEST)
+    assert f"{VARIANT}/{FLAVOUR}  {WEST}  ami-" in said
+    assert said.splitlines()[-1].startswith("nothing promoted: ecs-al2-kernel-5.10/arm64")
+    assert standing.status(on="local", region=REGION, form="html").startswith("<!doctype html>")
+    with pytest.raises(UsageError, match="there is no form yaml"):
+        standing.status(on="local", form="yaml")
+
+
+def test_validation_fails_as_a_whole_and_names_each_region(world: ImageWorld, tmp_path: Path) -> None:
+    a_bake(world, "b1", tmp_path)
+    promote()
+    look = {"on": "local", "region": REGION, "regions": WEST}
+    assert standing.validate_published(VARIANT, FLAVOUR, **look).count("correct") == 2
+    world.images[world.parameter(WEST, NAME)].protected = False
+    with pytest.raises(PolicyRefusal) as error:
+        standing.validate_published(VARIANT, FLAVOUR, **look)
+    assert error.value.what == "1 of 2 regions are not as they should be"
+    assert "deregistration protection: expected on, found off" in error.value.found
+
+
+def test_retire_is_dry_until_told_and_then_does_it(world: ImageWorld, tmp_path: Path) -> None:  # noqa: ARG001
+    assert standing.retire(on="local", region=REGION) == f"there is no image of ours in {REGION}"
+    own = {"OvenproofState": "proven", "Variant": f"{VARIANT}/{FLAVOUR}"}
+    made = [
+        world.add_image(
+            REGION,
+            f"image-{number}",
+            {**own, "BakeId": f"2025010{number}T000000Z-abcd"},
+            created=world.clock.now() - timedelta(days=300 + number),
+        )
+        for number in range(1, 5)
+    ]
+    said = standing.retire(on="local", region=REGION)
+    assert f"{made[3].id}  would deprecate: nothing uses it" in said
+    assert said.splitlines()[-1] == "1 of 4 would change; `--yes` does it"
+    assert made[3].deprecation is None
+    assert f"{made[3].id}  deprecate: nothing uses it" in standing.retire(on="local", region=REGION, yes=True)
+    assert made[3].deprecation is not None
+    world.refuses[REGION, "DescribeImages"] = "UnauthorizedOperation"
+    with pytest.raises(CloudError, match="not every region could be seen, so nothing was done"):
+        standing.retire(on="local", region=REGION, yes=True)
