@@ -26,11 +26,17 @@ def parser() -> argparse.ArgumentParser:
         description="Check documents of AWS Systems Manager (Automation 0.3, Command 2.2) without an AWS account.",
         epilog="Exit codes: 0 clean or warnings only, 2 usage, 3 errors (with --strict: or warnings).",
     )
-    made.add_argument("paths", nargs="*", metavar="FILE|DIR", help="documents, or folders to look for them in")
+    made.add_argument(
+        "paths",
+        nargs="*",
+        metavar="FILE|DIR",
+        help="documents, or folders to look for them in; Ovenproof's own when none is named",
+    )
     made.add_argument("--format", choices=show.FORMATS, default="text", help="how findings are shown")
     made.add_argument("--strict", action="store_true", help="exit 3 for warnings too")
     made.add_argument("--notes", action="store_true", help="show notes as well")
     made.add_argument("--impact", action="store_true", help="say of each step whether it reads, changes or destroys")
+    made.add_argument("--policy", action="store_true", help="print the least policy for each document's role")
     made.add_argument("--explain", metavar="RULE", help="a rule's reason, source and examples")
     made.add_argument("--rules", action="store_true", help="list every rule")
     return made
@@ -62,7 +68,15 @@ def _run(options: argparse.Namespace) -> int:
             )
         _say(show.explained(rule))
         return 0
-    report = lint(gather(map(Path, options.paths)))
+    if options.paths:
+        report = lint(gather(map(Path, options.paths)))
+    else:
+        from pipeline.runbook.lint.ours import our_documents
+
+        report = lint(our_documents())
+    if options.policy:
+        _say(_policies(report))
+        return 0
     if options.format == "text":
         console = Console(soft_wrap=True, emoji=False, markup=False)
         show.people(report, console, notes=options.notes)
@@ -72,6 +86,18 @@ def _run(options: argparse.Namespace) -> int:
         _say({"json": show.as_json, "sarif": show.as_sarif, "github": show.as_github}[options.format](report))
     wrong = report.count("error") + (report.count("warning") if options.strict else 0)
     return FOUND if wrong else 0
+
+
+def _policies(report: Report) -> str:
+    import yaml
+
+    from pipeline.runbook.permissions import least_policy
+
+    parts = []
+    for document in report.documents:
+        if document.kind == "Automation":
+            parts.append(f"# {document.name}\n" + yaml.safe_dump(least_policy(document), sort_keys=False))
+    return "---\n".join(parts).rstrip("\n")
 
 
 def _impacts(report: Report) -> str:

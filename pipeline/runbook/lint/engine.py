@@ -53,9 +53,18 @@ def gather(paths: Iterable[Path]) -> Iterator[Text]:
         if path.is_dir():
             for file in sorted(path.rglob("*")):
                 if file.suffix in SUFFIXES and file.is_file() and not _SKIPPED & set(file.parts):
-                    yield Text(name=str(file), content=_read(file), explicit=False)
+                    yield _text(file, explicit=False)
         else:
-            yield Text(name=str(path), content=_read(path))
+            yield _text(path, explicit=True)
+
+
+def _text(file: Path, *, explicit: bool) -> Text:
+    """A file with the policy that lies beside it: `policies/NAME.yaml`."""
+    policy = file.parent / "policies" / f"{file.name.split('.')[0]}.yaml"
+    if policy.is_file():
+        content = _read(policy)
+        return Text(name=str(file), content=_read(file), explicit=explicit, policy=content, policy_name=str(policy))
+    return Text(name=str(file), content=_read(file), explicit=explicit)
 
 
 def _read(path: Path) -> bytes:
@@ -118,7 +127,11 @@ def _document(text: Text) -> tuple[str, Document | None, list[Found]]:
     document = view(root, content, json=source.is_json(content), name=Path(text.name).name.split(".")[0])
     if text.policy is not None:
         document.policy_file = text.policy_name
-        document.policy, _ = source.read(source.decode(text.policy))
+        try:
+            document.policy, of_policy = source.read(source.decode(text.policy))
+        except source.Unreadable as unreadable:
+            of_policy = [unreadable.found]
+        found.extend(item._replace(part="policy") for item in of_policy)
     return content, document, found
 
 
@@ -178,7 +191,9 @@ def _keep(content: str, found: Iterable[Found]) -> tuple[list[Found], int]:
             ignore.line += 1
     taken_back = 0
     for item in dict.fromkeys(found):
-        covering = next((one for one in ignores if one.rule == item.rule and one.covers(item.span.line)), None)
+        covering = next(
+            (one for one in ignores if not item.part and one.rule == item.rule and one.covers(item.span.line)), None
+        )
         if covering is not None:
             covering.used = True
             taken_back += 1
@@ -195,20 +210,22 @@ def _keep(content: str, found: Iterable[Found]) -> tuple[list[Found], int]:
 
 def _placed(text: Text, content: str, document: Document | None, found: Iterable[Found]) -> Iterator[Finding]:
     lines = content.split("\n")
+    policy = (text.policy or b"").decode("utf-8", errors="replace").split("\n")
     steps = _step_starts(document)
     sources: dict[str, list[str]] = {}
     for item in found:
-        line = lines[item.span.line - 1] if 0 < item.span.line <= len(lines) else ""
+        of = policy if item.part else lines
+        line = of[item.span.line - 1] if 0 < item.span.line <= len(of) else ""
         finding = Finding(
             rule=item.rule,
             severity=rules()[item.rule].severity,
             message=item.message,
-            file=text.name,
+            file=text.policy_name if item.part else text.name,
             span=item.span,
-            step=_step_at(steps, item.span.line),
+            step="" if item.part else _step_at(steps, item.span.line),
             source_line=line,
         )
-        if text.origin is not None and 0 < item.span.line <= len(text.origin):
+        if text.origin is not None and not item.part and 0 < item.span.line <= len(text.origin):
             file, number = text.origin[item.span.line - 1]
             original = sources.setdefault(file, Path(file).read_text(encoding="utf-8").split("\n"))
             there = original[number - 1] if 0 < number <= len(original) else ""

@@ -10,11 +10,15 @@ ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 class Found(NamedTuple):
-    """A check's answer: the id of the rule, where in the text that was read, what is wrong there."""
+    """A check's answer: the id of the rule, where in the text that was read, what is wrong there.
+
+    `part` is `policy` when the place is in the policy that is shipped with the document.
+    """
 
     rule: str
     span: Span
     message: str
+    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ HEADER: Final = 'schemaVersion: "0.3"\ndescription: An example.\n'
 class Rule:
     """One rule. `bad` and `good` are whole documents, or what follows the first two lines of one.
 
-    `policy_bad` and `policy_good` are the policies that are shipped with them, `suffix` how their files end.
+    `policy` is shipped with the bad one, `good_policy` (or the same) with the good one; `suffix` is how files end.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Rule:
     bad: str
     good: str
     policy: str = ""
+    good_policy: str = ""
     suffix: str = ".yaml"
 
     def example(self, text: str) -> str:

@@ -3,7 +3,18 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipeline.runbook.lint.checks import branching, calls, flow, limits, names, operators, scripts, shape, together
+from pipeline.runbook.lint.checks import (
+    branching,
+    calls,
+    flow,
+    limits,
+    names,
+    operators,
+    policies,
+    scripts,
+    shape,
+    together,
+)
 from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.view import Document
 
@@ -44,6 +55,7 @@ AUTOMATION: Final[tuple[Check, ...]] = (
     operators.shells,
     operators.roles,
     operators.notes,
+    policies.policies,
 )
 COMMAND: Final[tuple[Check, ...]] = (
     shape.parameter_shapes,
