@@ -130,6 +130,55 @@ def coverage(
     )
 
 
+@task(
+    help={
+        "on": "where: `local`, a rehearsed organization on this machine, or `aws`",
+        "account": "member accounts, separated by commas",
+        "unit": "all members below this organizational unit: its id, or names such as workloads/prod",
+        "tag": "all accounts of the organization with this tag: key=value",
+        "region": "regions, separated by commas",
+        "agents": "agent configuration to switch on: ec2, fargate, or both; none where images have the agent inside",
+        "new-accounts": "what accounts get that join later: NEW, ALL or NONE",
+        "yes": "carry it out; without it there is only a plan",
+        "undo": "bring back what this undo file says",
+        "undo-file": "where to keep how it was",
+        "organization": "the YAML file of the rehearsed organization",
+    }
+)
+@tells_errors
+def enable_monitoring(
+    _: Context,
+    on: str = "local",
+    account: str = "",
+    unit: str = "",
+    tag: str = "",
+    region: str = "",
+    agents: str = "",
+    new_accounts: str = "",
+    yes: bool = False,
+    undo: str = "",
+    undo_file: str = "",
+    organization: str = "",
+) -> None:
+    """Enable Runtime Monitoring for selected member accounts, from the delegated administrator; plan first."""
+    from pipeline.monitoring import command
+
+    command.enable_monitoring(
+        on=on,
+        account=account,
+        unit=unit,
+        tag=tag,
+        region=region,
+        agents=agents,
+        new_accounts=new_accounts,
+        yes=yes,
+        undo=undo,
+        undo_file=undo_file,
+        organization=organization,
+        show=print,
+    )
+
+
 @task(help={"before": "a record: its file or bake id", "after": "the other one"})
 @tells_errors
 def diff(_: Context, before: str, after: str) -> None:

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from pipeline.diagnosis import policy
 from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.join import Telemetry
+from pipeline.diagnosis.organizations import HOME, accounts_below
 from pipeline.errors import CloudError
-
-HOME = "us-east-1"
-"""Where AWS Organizations answers."""
 
 
 class ControlPolicies:
@@ -58,7 +56,9 @@ class ControlPolicies:
                 telemetry = Telemetry(
                     row.get("Name", row["Id"]), f"{target['Type'].lower()} {target['TargetId']}", verdict.reason
                 )
-                for account in self._accounts_below(target["Type"], target["TargetId"]):
+                number = target["TargetId"]
+                below = [number] if target["Type"] == "ACCOUNT" else accounts_below(self._access, number)
+                for account in below:
                     yield account, telemetry
 
     def _alone(self, target: str, number: str) -> bool:
@@ -82,22 +82,3 @@ class ControlPolicies:
             if policy.weigh(content).kind in ("allowed", "unclear"):
                 return False
         return True
-
-    def _accounts_below(self, kind: str, target: str) -> Iterator[str]:
-        if kind == "ACCOUNT":
-            yield target
-            return
-        for row in self._access.pages(
-            "", HOME, "organizations", "list_accounts_for_parent", "Accounts", ParentId=target, MaxResults=20
-        ):
-            yield row["Id"]
-        for row in self._access.pages(
-            "",
-            HOME,
-            "organizations",
-            "list_organizational_units_for_parent",
-            "OrganizationalUnits",
-            ParentId=target,
-            MaxResults=20,
-        ):
-            yield from self._accounts_below("ORGANIZATIONAL_UNIT", row["Id"])

@@ -1,0 +1,1 @@
+"""Putting coverage right where that is safe: member accounts, data endpoints, Fargate deployments, events."""
