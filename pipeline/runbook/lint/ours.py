@@ -6,6 +6,7 @@ A finding then points to the template, or to the script that the template puts i
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import paths
 from pipeline.errors import UsageError
 from pipeline.runbook.lint.engine import Text
 
@@ -15,21 +16,18 @@ Origin = tuple[str, int]
 
 def our_documents() -> Iterator[Text]:
     """Every document of `ssm-documents/`, rendered. Raises what rendering raises, UsageError when there is none."""
-    from pipeline import documents
-
-    names = documents.document_names()
-    if not names:
+    if not any(paths.CHECKOUT.glob("ssm-documents/*.j2")):  # installed by itself, it has none
         raise UsageError(
             "there is no document to look at",
             expected="files or folders, or templates in ssm-documents/",
             remedy="name a file or a folder",
         )
-    rendered = documents.rendered_documents()
-    for name in names:
+    from pipeline import documents
+
+    for name, text in documents.rendered_documents().items():
         short = name.removeprefix(documents.PREFIX)
         template = documents.FOLDER / f"{short}{documents.SUFFIX}"
         policy = documents.FOLDER / "policies" / f"{short}.yaml"
-        text = rendered[name]
         yield Text(
             name=str(template),
             content=text.encode(),

@@ -157,7 +157,8 @@ class Document:
         """The first step of each name."""
         by_name: dict[str, Step] = {}
         for step in self.all_steps():
-            by_name.setdefault(step.name, step)
+            if step.name:
+                by_name.setdefault(step.name, step)
         return by_name
 
     @property

@@ -63,7 +63,7 @@ def test_every_line_of_a_template_is_itself(folder: Path) -> None:
     assert [line for _, line in origins(plain.rstrip("\n"), template, [])] == list(range(1, plain.count("\n") + 1))
 
 
-def test_without_documents_a_path_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.documents.document_names", lambda: ())
+def test_without_documents_a_path_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pipeline.paths.CHECKOUT", tmp_path)
     with pytest.raises(UsageError, match="no document"):
         list(our_documents())

@@ -27,11 +27,14 @@ class Edge(NamedTuple):
 
 def edges(steps: list[Step]) -> list[Edge]:
     """Every edge between the steps of one list; where a target does not exist there is none."""
-    by_name = {step.name: step for step in reversed(steps)}
+    by_name = {step.name: step for step in reversed(steps) if step.name}
     made: list[Edge] = []
     for step in steps:
         for target in _after_success(step, by_name):
             made.append(Edge(step, target, SUCCESS))
+        for name in _jumps_out(step):
+            if name in by_name:
+                made.append(Edge(step, by_name[name], FAILURE))
         if step.flag("isEnd"):
             if step.target("onCancel") in by_name:
                 made.append(Edge(step, by_name[step.target("onCancel")], CANCEL))
@@ -45,6 +48,14 @@ def edges(steps: list[Step]) -> list[Edge]:
         if step.target("onCancel") in by_name:
             made.append(Edge(step, by_name[step.target("onCancel")], CANCEL))
     return made
+
+
+def _jumps_out(loop: Step) -> Iterator[str]:
+    """The names that steps inside a loop go to; those of its own list are no names outside."""
+    for step in loop.steps:
+        yield from (step.target("onFailure"), step.target("onCancel"), step.node.text("nextStep"))
+        yield from (name for name, _ in choices(step))
+        yield from _jumps_out(step)
 
 
 def _after_success(step: Step, by_name: dict[str, Step]) -> list[Step]:

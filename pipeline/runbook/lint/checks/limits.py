@@ -11,13 +11,7 @@ from pipeline.runbook.lint.view import Document, Step
 
 _DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _WAITING: Final = frozenset(
-    {
-        "aws:approve",
-        "aws:waitForAwsResourceProperty",
-        "aws:changeInstanceState",
-        "aws:executeAutomation",
-        "aws:runCommand",
-    }
+    {"aws:approve", "aws:waitForAwsResourceProperty", "aws:changeInstanceState", "aws:runCommand"}
 )
 
 

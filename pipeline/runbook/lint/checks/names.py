@@ -47,7 +47,11 @@ def choices(step: Step) -> Iterator[tuple[str, Node]]:
 def step_targets(document: Document) -> Iterator[Found]:
     """Where steps go exists, and may be gone to."""
     for step in document.all_steps():
-        siblings = {other.name: other for other in step.siblings}
+        siblings = {other.name: other for other in step.siblings if other.name}
+        outer = step.parent
+        while outer is not None:  # a step of a loop may jump out of it
+            siblings = {other.name: other for other in outer.siblings if other.name} | siblings
+            outer = outer.parent
         targets = list(choices(step))
         for key in ("onFailure", "onCancel"):
             if name := step.target(key):

@@ -23,6 +23,7 @@ _SECRET: Final = re.compile(r"(?i)(?:password|passwd|secret(?!s?arn)|private_?ke
 _ONCE: Final = re.compile(
     r"(?:Create|Run|Start|Send|Allocate|Publish|Copy|Restore|Launch|Import|Purchase|Invoke|Rotate|Reboot|Execute)"
 )
+_NEVER_FAIL: Final = frozenset({"aws:branch", "aws:sleep", "aws:pause", "aws:updateVariable"})
 _SHELLS: Final = ("aws:runShellScript", "aws:runPowerShellScript")
 _SHELL_DOCUMENTS: Final = ("AWS-RunShellScript", "AWS-RunPowerShellScript")
 
@@ -35,26 +36,37 @@ def rollback_steps(steps: list[Step]) -> set[Step]:
 
 
 def ways_back(document: Document) -> Iterator[Found]:
-    """A step that changes something after another change says what happens when it fails or is cancelled."""
+    """A step that changes something after another change says what happens when it fails or is cancelled.
+
+    Where other steps have a way back, so has every step after the first change that can fail.
+    """
     for steps in lists(document):
-        back = rollback_steps(steps)
-        named = {step.target(key) for step in steps for key in ("onFailure", "onCancel")}
-        back |= {step for step in steps if step.name in named}
         if steps and steps[0].parent is not None:
             continue  # inside a loop a failure is the loop's
+        back = rollback_steps(steps)
+        forward = [step for step in steps if step not in back]
+        ways = {key: {step.target(key) for step in forward} - {""} for key in ("onFailure", "onCancel")}
         changed: Step | None = None
-        for step in steps:
-            if step in back or not mutates(step):
+        for step in forward:
+            if step.name in ways["onFailure"] | ways["onCancel"]:
                 continue
-            if changed is not None and step.action != "aws:branch":
-                what = f"when it fails or is cancelled, what {changed.name} changed stays"
-                missing = [key for key in ("onFailure", "onCancel") if key not in step.node.items]
-                if step.action in language.ON_CANCEL_UNSUPPORTED:
-                    missing = [key for key in missing if key != "onCancel"]
-                if "onFailure" in missing:
-                    told = " and ".join(missing)
-                    yield Found("no-way-back", step.name_span, f"{step.name} has no {told}: {what}")
-            changed = changed or step
+            if changed is not None and step.action not in _NEVER_FAIL:
+                yield from _way_back(step, changed, ways)
+            if mutates(step):
+                changed = changed or step
+
+
+def _way_back(step: Step, changed: Step, ways: dict[str, set[str]]) -> Iterator[Found]:
+    missing = [key for key in ("onFailure", "onCancel") if key not in step.node.items]
+    if step.action in language.ON_CANCEL_UNSUPPORTED:
+        missing = [key for key in missing if key != "onCancel"]
+    what = f"when it fails or is cancelled, what {changed.name} changed stays"
+    if mutates(step) and "onFailure" in missing:
+        yield Found("no-way-back", step.name_span, f"{step.name} has no {' and '.join(missing)}: {what}")
+    elif gaps := [key for key in missing if ways[key]]:
+        others = " and ".join(sorted(ways[gaps[0]]))
+        message = f"{step.name} has no {' and '.join(gaps)}, where other steps go to {others}: {what}"
+        yield Found("no-way-back", step.name_span, message)
 
 
 def repaired_paths(document: Document) -> Iterator[Found]:
