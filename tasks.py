@@ -346,7 +346,9 @@ def execute(
     )
 
 
-@task(help={"what": "`bake`: our bake against bare `packer build` of the same template, side by side"})
+@task(
+    help={"what": "`bake`: against bare `packer build` of the same template; `lint`: against cfn-lint on 100 documents"}
+)
 @tells_errors
 def bench(_: Context, what: str) -> None:
     """Measure Ovenproof itself; ratios, because machines differ."""

@@ -5,7 +5,7 @@ one go, round after round. The proof is not counted: bare Packer has none.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pipeline.packer import run_packer
 from pipeline.progress import Progress, duration
 from pipeline.record import Record
 from pipeline.rehearsal.store import disk_bytes
+from pipeline.runbook.lint.bench import bench_lint
 from pipeline.signals import as_interrupted
 from pipeline.targets import open_target
 from pipeline.tools import Tools, tools_alongside
@@ -42,9 +43,10 @@ class Pair:
 
 def bench(what: str) -> str:
     """Measure one of Ovenproof's own costs. Raises UsageError for a name that is none."""
-    if what != "bake":
-        raise UsageError(f"there is no bench {what}", expected="bake", where="./run bench")
-    return bench_bake()
+    benches: Mapping[str, Callable[[], str]] = {"bake": bench_bake, "lint": bench_lint}
+    if what not in benches:
+        raise UsageError(f"there is no bench {what}", expected=", ".join(benches), where="./run bench")
+    return benches[what]()
 
 
 def bench_bake(rounds: int = 2) -> str:
