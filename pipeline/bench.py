@@ -15,6 +15,7 @@ from pipeline.bake import TEMPLATE, VARIABLES, Workplace, stage
 from pipeline.cache import Cache
 from pipeline.catalog import load_catalog
 from pipeline.clock import SystemClock
+from pipeline.diagnosis.bench import bench_coverage
 from pipeline.errors import BakeError, UsageError
 from pipeline.hardening import load_hardening
 from pipeline.packer import run_packer
@@ -43,7 +44,7 @@ class Pair:
 
 def bench(what: str) -> str:
     """Measure one of Ovenproof's own costs. Raises UsageError for a name that is none."""
-    benches: Mapping[str, Callable[[], str]] = {"bake": bench_bake, "lint": bench_lint}
+    benches: Mapping[str, Callable[[], str]] = {"bake": bench_bake, "coverage": bench_coverage, "lint": bench_lint}
     if what not in benches:
         raise UsageError(f"there is no bench {what}", expected=", ".join(benches), where="./run bench")
     return benches[what]()

@@ -119,6 +119,14 @@ def coverage(
         )
         ledger = survey.run(Path(path), resume=bool(resume))
         summary = summarise(ledger)
+        if scope.instance and not summary.hosts.total():
+            raise UsageError(
+                f"{scope.instance} is not there",
+                expected="a running instance",
+                found="neither EC2 nor GuardDuty names it" if not summary.unseen else summary.unseen[0].why,
+                where=scope.describe(),
+                remedy="name the account and region it is in: --account, --region",
+            )
         text = outputs.write(format, ledger, summary, Path(out) if out else None)
     show(text)
     judge(summary, fail_under)
