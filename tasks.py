@@ -324,7 +324,7 @@ def local(_: Context, start: bool = False, stop: bool = False, clean: bool = Fal
 @tells_errors
 def execute(
     _: Context,
-    document: str,
+    document: str = "",
     parameters: str = "",
     fleet: str = "",
     endpoint_url: str = "",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 from rich.console import Console
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     import boto3
 
 DEFAULT_REGION: Final = "eu-central-1"
+NO_TERMINAL_WIDTH: Final = 160
+"""Columns of a table that goes into a file or a pipe: a step is one line there, as far as can be."""
 PARAMETERS_BYTES: Final = 1024 * 1024
 _STYLES: Final = {
     "Success": "green",
@@ -56,7 +59,8 @@ class Terminal:
 
 def terminal() -> Terminal:
     """The user's own; nobody is there when standard input is not a terminal."""
-    return Terminal(console=Console(highlight=False), ask=input if sys.stdin.isatty() else None)
+    width = None if sys.stdout.isatty() else NO_TERMINAL_WIDTH
+    return Terminal(console=Console(highlight=False, width=width), ask=input if sys.stdin.isatty() else None)
 
 
 def execute_file(
@@ -85,6 +89,8 @@ def execute_file(
             expected="one of --fleet FILE, --endpoint-url URL, --answers FILE",
             found=" and ".join(worlds),
         )
+    if endpoint_url and urlsplit(endpoint_url).scheme not in ("http", "https"):
+        raise UsageError("--endpoint-url is no address", expected="such as http://127.0.0.1:5000", found=endpoint_url)
     if not document:
         raise UsageError("no document was named", expected="--document FILE")
     path = _file(document, "--document")
@@ -99,8 +105,8 @@ def execute_file(
         documents=beside(path),
         approve=_approver(prepared, shown),
         pause=_pauser(prepared, shown),
-        command=_commander(prepared),
-        invoke=_invoker(prepared),
+        command=_commander(prepared, shown, modelled=bool(fleet or endpoint_url)),
+        invoke=_invoker(prepared, modelled=bool(fleet or endpoint_url)),
         account_id=None if fleet or endpoint_url else prepared.account_id,
         own_executions="ssm.StartAutomationExecution" not in prepared.by_key,
         isolate_scripts=isolate_scripts,
@@ -128,7 +134,7 @@ def execute_file(
 def _file(name: str, option: str) -> Path:
     path = Path(name)
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
+        found = "a folder" if path.is_dir() else "something that is no file" if path.exists() else "no such file"
         raise UsageError(f"{option} names no file", expected="a file that can be read", found=found, where=name)
     return path
 
@@ -232,12 +238,35 @@ def _pauser(prepared: Answers, shown: Terminal) -> Callable[[PauseRequest], bool
     return pause
 
 
-def _commander(prepared: Answers) -> Callable[[CommandRequest], CommandAnswer | None]:
-    return lambda request: prepared.command(request.step)
+def _commander(
+    prepared: Answers, shown: Terminal, *, modelled: bool
+) -> Callable[[CommandRequest], CommandAnswer | None]:
+    """The file's answer; else Run Command in whatever answers the session's calls; else somebody at the terminal."""
+
+    def command(request: CommandRequest) -> CommandAnswer | None:
+        found = prepared.command(request.step)
+        if found is not None or modelled or "ssm.SendCommand" in prepared.by_key:
+            return found
+        what = f"{request.document_name} on {', '.join(request.instance_ids) or 'targets'}"
+        if shown.ask is None:
+            example = "{Status: Success, Output: done}"
+            raise prepared.missing(f"command.{request.step}", example, f"a command: {what}")
+        status = shown.ask(f"{request.step}: {what}; how does it end? [Success/Failed/TimedOut] ").strip() or "Success"
+        output = shown.ask(f"{request.step}: what does it print? ")
+        return CommandAnswer(status=status, output=output, response_code=0 if status == "Success" else 1)
+
+    return command
 
 
-def _invoker(prepared: Answers) -> Callable[[LambdaRequest], LambdaAnswer | None]:
-    return lambda request: prepared.invocation(request.step)
+def _invoker(prepared: Answers, *, modelled: bool) -> Callable[[LambdaRequest], LambdaAnswer | None]:
+    def invoke(request: LambdaRequest) -> LambdaAnswer | None:
+        found = prepared.invocation(request.step)
+        if found is not None or modelled or "lambda.Invoke" in prepared.by_key:
+            return found
+        example = "{Payload: '{}', StatusCode: 200}"
+        raise prepared.missing(f"invoke.{request.step}", example, f"the function {request.function_name} is invoked")
+
+    return invoke
 
 
 # --- what is shown ---

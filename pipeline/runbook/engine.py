@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STEP_BUDGET: Final = 20_000
 """Steps of one run, nested executions included: a document that jumps back for ever has to end somewhere."""
 
+NESTING_BUDGET: Final = 20
+"""Executions inside of executions: a document that runs itself has to end somewhere."""
+
 POLL_SECONDS: Final = 5.0
 """Between two looks of an action that waits. AWS does not document its own interval."""
 
@@ -86,6 +89,19 @@ class Engine:
                 )
             )
         return self.steps_run
+
+    def count_nested(self, document: "Document", depth: int) -> None:
+        """One more execution inside of others. Raises Halt when there does not seem to be a last one."""
+        if depth > NESTING_BUDGET:
+            raise Halt(
+                CatalogError(
+                    f"executions of {document.name} do not end",
+                    expected=f"at most {NESTING_BUDGET} executions inside of each other",
+                    found="one more",
+                    where=document.where,
+                    remedy="look for a document that executes itself without a condition",
+                )
+            )
 
     def ask(self, moment: Moment) -> None:
         """Ask the seam whether to go on. Raises Cancelled or Died."""

@@ -75,6 +75,7 @@ def execute_in(
     target: str = "",
 ) -> Execution:
     """Run a document as part of a run: `depth` 0 is the one that was asked for."""
+    engine.count_nested(document, depth)
     run = Run(engine, document, execution_id=execution_id, depth=depth, region=region, account=account)
     run.start(parameters, target)
     engine.running[execution_id] = run

@@ -8,10 +8,13 @@ Source: UG automation-action-executeScript.
 import builtins
 import datetime as real_datetime
 import json
+import signal
 import sys
+import threading
 import time as real_time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.runbook.execute import Run
 
 LOG_CHARACTERS: Final = 10_000
+REAL_SECONDS: float = LIMITS.script_seconds
 
 
 def execute_script(run: "Run", step: Step, inputs: Mapping[str, Any]) -> Outcome:
@@ -142,7 +146,38 @@ def _compiled(source: str, name: str) -> CodeType:
 _FILE: Final = "<script>"
 
 
+class _RealTimeUp(BaseException):
+    """A script that does not wait, but works for ever, has used up its time in real seconds."""
+
+
+@contextmanager
+def _real_limit() -> Iterator[None]:
+    """End a script that never looks at the clock. Only the main thread can be interrupted so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _RealTimeUp
+
+    before = signal.signal(signal.SIGALRM, stop)
+    outer = signal.setitimer(signal.ITIMER_REAL, REAL_SECONDS)  # of a script that waits for this one's execution
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *outer)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _run_here(run: "Run", script: Script, events: Any) -> tuple[Any, str]:
+    try:
+        with _real_limit():
+            return _handled(run, script, events)
+    except _RealTimeUp as error:
+        raise StepFailed(f"the script still works after {REAL_SECONDS:g} s of real time") from error
+
+
+def _handled(run: "Run", script: Script, events: Any) -> tuple[Any, str]:
     log: list[str] = []
     try:
         code = _compiled(script.source, _FILE)

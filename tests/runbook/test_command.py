@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.server import ThreadedMotoServer
 from rich.console import Console
 
 from pipeline.errors import CatalogError, ExecutionError, OvenproofError, UsageError
@@ -28,6 +29,13 @@ mainSteps:
   timeoutSeconds: 60
   inputs: {Approvers: [me], Message: 'roll to {{ get.Value }}?'}
 outputs: [get.Value]
+"""
+GET_A = """\
+- name: get
+  action: aws:executeAwsApi
+  inputs: {Service: ssm, Api: GetParameter, Name: /a}
+  outputs:
+  - {Name: Value, Selector: $.Parameter.Value, Type: String}
 """
 ANSWERS = "ssm.GetParameter: [{Parameter: {Value: ami-1}}]\n"
 
@@ -194,6 +202,68 @@ def test_a_fleets_model_answers(played: Played) -> None:
     assert 'look.Ids: ["i-' in said
 
 
+def test_an_endpoint_answers_in_real_time(played: Played) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        put = step("put", "executeAwsApi", "{Service: ssm, Api: PutParameter, Name: /a, Value: v, Type: String}")
+        played.write("endpoint.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + put + GET_A + "outputs: [get.Value]\n")
+
+        said = played.execute("endpoint.yaml", answers="", endpoint_url=f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+    assert 'get.Value: "v"' in said
+
+
 def test_a_fleets_file_that_is_wrong(played: Played) -> None:
     with pytest.raises(CatalogError, match="unknown key 'mainSteps'"):
         played.execute(answers="", fleet=str(played.folder / "doc.yaml"))
+
+
+def test_an_endpoint_that_is_no_address(played: Played) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        played.execute(answers="", endpoint_url="nonsense")
+
+
+def test_no_document_at_all() -> None:
+    with pytest.raises(UsageError, match="no document was named"):
+        execute_file("")
+
+
+def test_a_document_that_executes_itself_ends(played: Played) -> None:
+    played.write(
+        "self.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + step("a", "executeAutomation", "DocumentName: self")
+    )
+
+    with pytest.raises(CatalogError, match="at most 20 executions inside of each other"):
+        played.execute("self.yaml")
+
+
+COMMAND = "schemaVersion: '0.3'\nmainSteps:\n" + step("do", "runCommand", "{DocumentName: d, InstanceIds: [i-1]}")
+
+
+def test_a_command_without_an_answer_is_told(played: Played) -> None:
+    played.write("command.yaml", COMMAND)
+
+    with pytest.raises(CatalogError, match=r"command\.do: \[\{Status: Success, Output: done\}\]"):
+        played.execute("command.yaml")
+
+
+def test_a_command_is_answered_at_a_terminal(played: Played) -> None:
+    played.write("command.yaml", COMMAND)
+    played.says = ["Failed", "no space"]
+
+    with pytest.raises(ExecutionError, match="no space"):
+        played.execute("command.yaml")
+    assert played.asked[0] == "do: d on i-1; how does it end? [Success/Failed/TimedOut] "
+
+
+def test_a_function_without_an_answer_is_told(played: Played) -> None:
+    played.write(
+        "fn.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + step("f", "invokeLambdaFunction", "FunctionName: fn")
+    )
+
+    with pytest.raises(CatalogError, match=r"nothing for invoke\.f"):
+        played.execute("fn.yaml")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import OvenproofError, UsageError
+from pipeline.runbook import scripts
 from pipeline.runbook.trace import Execution
 from tests.runbook.helpers import run, script
 
@@ -179,3 +180,11 @@ def test_the_context_has_the_system_values() -> None:
 
 def test_a_script_that_is_edited_is_compiled_anew() -> None:
     assert [returned(f"return {number}", False) for number in (1, 2, 1)] == [1, 2, 1]
+
+
+def test_a_script_that_never_looks_at_the_clock_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "REAL_SECONDS", 0.05)
+
+    assert "still works after 0.05 s of real time" in returned(
+        "while True:\n    try:\n        pass\n    except Exception:\n        pass", False
+    )
