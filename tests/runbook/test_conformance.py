@@ -779,6 +779,27 @@ def test_a_cancellation_starts_the_way_back() -> None:
     assert [(child.document, child.status) for child in execution.children] == [("back", "Success")]
 
 
+@decided(
+    AREA, "aws:executeAutomation on the way of a cancellation runs, within the two minutes", "it is a step like others"
+)
+def test_a_child_on_the_way_of_a_cancellation_runs() -> None:
+    child = document(sleep("inner"), name="child")
+    call = step("call", "executeAutomation", "DocumentName: child")
+
+    execution = run(sleep("a", "  onCancel: step:call\n") + call, nested=(child,), interrupt=cancel_at("a"))
+
+    assert statuses(execution) == [("a", "Cancelled"), ("call", "Success")]
+    assert statuses(execution.children[0]) == [("inner", "Success")]
+    assert (execution.status, execution.children[0].status) == ("Cancelled", "Success")
+
+
+@decided(AREA, "a second cancel changes nothing on the way of the first", "the execution is Cancelling already")
+def test_a_second_cancel() -> None:
+    execution = run(sleep("a", "  onCancel: step:clean\n") + CLEAN, interrupt=lambda _: "cancel")
+
+    assert statuses(execution) == [("a", "Cancelled"), ("clean", "Success")]
+
+
 # --- actions -------------------------------------------------------------------------------------------------------
 
 AREA = "aws:approve, aws:pause, aws:sleep"
