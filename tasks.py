@@ -297,6 +297,31 @@ def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False
 
 @task(
     help={
+        "region": REGION_HELP,
+        "stack": "its name",
+        "set": "parameters of the stack, `Name=value` with semicolons between; those not named stay as they are",
+        "yes": "do it; without it the change is only shown",
+    }
+)
+@tells_errors
+def deploy(_: Context, region: str = "", stack: str = "ovenproof", set: str = "", yes: bool = False) -> None:
+    """Create or update the standing pipeline in AWS: scheduled bakes, their roles, bucket, key, alarms, documents."""
+    from pipeline import standing
+
+    print(standing.deploy_stack(region=region, stack=stack, settings=set, yes=yes))
+
+
+@task(help={"region": REGION_HELP, "stack": "its name", "yes": "do it; without it what goes and stays is only shown"})
+@tells_errors
+def destroy(_: Context, region: str = "", stack: str = "ovenproof", yes: bool = False) -> None:
+    """Remove the standing pipeline; records, keys, logs, images and parameters stay."""
+    from pipeline import standing
+
+    print(standing.destroy_stack(region=region, stack=stack, yes=yes))
+
+
+@task(
+    help={
         "start": "start it and leave it running",
         "stop": "end its guests and itself; images and records stay",
         "clean": "stop it, and remove local images, records and locks",

@@ -11,6 +11,7 @@ from pipeline import status as statuses
 from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import SystemClock
 from pipeline.distribute import AWS_PATIENCE, LOCAL_PATIENCE
+from pipeline.documents import document_names, rendered_documents
 from pipeline.errors import CloudError, OvenproofError, PolicyRefusal, UsageError
 from pipeline.flow import owner
 from pipeline.hosts import by_group, hosts
@@ -23,7 +24,8 @@ from pipeline.retire import as_text as retirement_text
 from pipeline.retire import decide
 from pipeline.retirement import carry_out
 from pipeline.signals import as_interrupted
-from pipeline.target import AwsTarget
+from pipeline.stack.deploy import deploy, destroy, parse_settings
+from pipeline.target import AwsTarget, aws_session
 from pipeline.uses import view_of
 from pipeline.whole_file import write_whole
 
@@ -246,3 +248,18 @@ def retire(*, on: str, region: str = "", regions: str = "", yes: bool = False) -
             remedy="read the reasons, then run `./run retire --yes` again",
         )
     return retirement_text(verdicts, done=True)
+
+
+def deploy_stack(*, region: str, stack: str, settings: str, yes: bool) -> str:
+    """Show what deploying the standing pipeline would change in AWS, and with `yes` change it."""
+    progress = Progress()
+    given = parse_settings(settings)
+    session = aws_session(region or load_catalog().default_region)
+    now = SystemClock().now()
+    return deploy(session, stack, given, rendered_documents(), yes=yes, now=now, say=progress.say)
+
+
+def destroy_stack(*, region: str, stack: str, yes: bool) -> str:
+    """Show what removing the standing pipeline takes away and leaves, and with `yes` remove it."""
+    session = aws_session(region or load_catalog().default_region)
+    return destroy(session, stack, document_names(), yes=yes, say=Progress().say)

@@ -69,6 +69,7 @@ class ImageWorld:
     published: list[dict[str, Any]] = field(default_factory=list)
     refuses: dict[tuple[str, str], str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
+    called: set[str] = field(default_factory=set)
     _sessions: dict[str, boto3.Session] = field(default_factory=dict)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -115,6 +116,7 @@ class ImageWorld:
         return str(versions[-1]["Value"]) if versions else ""
 
     def _answer(self, call: Call) -> Mapping[str, Any]:
+        self.called.add(f"{call.service}:{call.operation}")
         if code := self.refuses.get((call.region, call.operation)):
             raise Refused(code, "You are not authorized to perform this operation.")
         handler: Callable[..., Any] | None = getattr(self, f"_{call.service.replace('-', '_')}_{call.operation}", None)

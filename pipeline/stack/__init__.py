@@ -1,0 +1,1 @@
+"""The standing pipeline as CloudFormation: its template, and what deploys and removes it."""
