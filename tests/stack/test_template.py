@@ -112,6 +112,7 @@ def test_nothing_comes_in() -> None:
 def test_every_role_takes_the_boundary_and_is_for_this_account_only() -> None:
     roles = of_type("AWS::IAM::Role")
     assert set(roles) == {"BuildRole", "ScheduleRole"}
+    assert roles["BuildRole"]["ManagedPolicyArns"] == [{"Ref": "BakePolicy"}, {"Ref": "PromotePolicy"}]
     for role in roles.values():
         assert role["PermissionsBoundary"]["If"][0] == "HasBoundary"
         (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
