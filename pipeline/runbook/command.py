@@ -180,7 +180,7 @@ def _world(fleet: str, endpoint_url: str, prepared: Answers) -> "tuple[boto3.Ses
 
 
 def beside(path: Path) -> Callable[[str], Document]:
-    """Documents by name: from the folder of the one that is executed, by their file's name."""
+    """Documents by name: from the folder of the one that is executed, by their file's name; else Ovenproof's own."""
     read: dict[str, Document] = {}
 
     def find(name: str) -> Document:
@@ -188,6 +188,10 @@ def beside(path: Path) -> Callable[[str], Document]:
         if bare not in read:
             tried = [path.parent / f"{bare}{suffix}" for suffix in (".yaml", ".yml", ".json")]
             found = next((one for one in tried if "/" not in bare and one.is_file()), None)
+            if found is None and bare.startswith("Ovenproof-"):
+                from pipeline.documents import document_named
+
+                return document_named(bare)
             if found is None:
                 raise UsageError(
                     f"there is no document {name}",

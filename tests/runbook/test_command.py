@@ -267,3 +267,11 @@ def test_a_function_without_an_answer_is_told(played: Played) -> None:
 
     with pytest.raises(CatalogError, match=r"nothing for invoke\.f"):
         played.execute("fn.yaml")
+
+
+def test_our_own_documents_are_known_by_name(played: Played) -> None:
+    call = step("a", "executeAutomation", "DocumentName: Ovenproof-Nothing")
+    played.write("ours.yaml", "schemaVersion: '0.3'\nmainSteps:\n" + call)
+
+    with pytest.raises(UsageError, match="Ovenproof has no document called Ovenproof-Nothing"):
+        played.execute("ours.yaml")
