@@ -110,6 +110,22 @@ def impact(operation_name: str) -> str:
     return "destroys" if DESTROYS.match(operation_name) else "changes"
 
 
+_ALIASES: Final = {("ec2", "Filters"): "Filter", ("logs", "fromTime"): "from"}
+"""Inputs that boto3 takes by another name than the model has (`botocore.handlers`, ParameterAlias)."""
+
+
+def member_of(operation: OperationModel, name: str) -> Shape | None:
+    """An operation's input by its name, or by the other name that boto3 takes for it."""
+    shape = operation.input_shape
+    if not isinstance(shape, StructureShape):
+        return None
+    found: Shape | None = shape.members.get(name)
+    if found is None:
+        alias = _ALIASES.get((operation.service_model.service_name, name))
+        found = shape.members.get(alias) if alias is not None else None
+    return found
+
+
 def required(shape: Shape | None) -> list[str]:
     """The members that a call must give. botocore fills idempotency tokens in by itself."""
     if not isinstance(shape, StructureShape):

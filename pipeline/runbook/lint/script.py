@@ -24,7 +24,8 @@ _CLIENT_OWN: Final = frozenset(
     | {"upload_file", "download_file", "upload_fileobj", "download_fileobj", "copy", "get_paginator", "get_waiter"}
 )
 _PASSES_ON: Final = frozenset({"sorted", "list", "tuple", "reversed", "set", "iter"})
-_ROUNDS: Final = 4
+_ROUNDS: Final = 5
+"""Of following values: each carries them one call further."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class _Follower(ast.NodeVisitor):
         self.names: dict[tuple[str, str], Values] = {}
         self.attributes: dict[str, Values] = {}
         self.returns: dict[str, Values] = {}
+        # what the round before found out: this one sees it whole, and collects anew
+        self.before: tuple[dict[tuple[str, str], Values], dict[str, Values], dict[str, Values]] = ({}, {}, {})
         self.local: dict[str, Values] = {}
         self.scope = ""
         self.final = False
@@ -118,6 +121,10 @@ class _Follower(ast.NodeVisitor):
         handler = self.script.handler
         for round_number in range(_ROUNDS):
             self.final = round_number == _ROUNDS - 1
+            self.before = (self.names, self.attributes, self.returns)
+            self.names, self.attributes, self.returns = {}, {}, {}
+            self.script.event_keys.clear()
+            self.script.event_escapes = False
             if handler is not None and handler.args.args:
                 self._bind(handler.name, handler.args.args[0].arg, _one("event"))
             self.scope, self.local = "", {}
@@ -140,11 +147,14 @@ class _Follower(ast.NodeVisitor):
             return self.local[name]
         if name in self.functions:
             return _one("function", name=name)
-        return self.names.get(("", name)) or self.names.get((self.scope, name)) or self._enclosing(name)
+        return self._known(("", name)) or self._known((self.scope, name)) or self._enclosing(name)
+
+    def _known(self, key: tuple[str, str]) -> Values:
+        return self.before[0].get(key) or self.names.get(key) or frozenset()
 
     def _enclosing(self, name: str) -> Values:
         """The values of a name in the functions around this one."""
-        found = [values for (_, known), values in self.names.items() if known == name]
+        found = [values for (_, known), values in (*self.before[0].items(), *self.names.items()) if known == name]
         return frozenset().union(*found) or _UNKNOWN
 
     def _assign(self, target: ast.expr, values: Values) -> None:
@@ -227,11 +237,11 @@ class _Follower(ast.NodeVisitor):
         for argument, default in zip(reversed(node.args.args), reversed(node.args.defaults), strict=False):
             self._bind(node.name, argument.arg, self.value(default))
         for argument in arguments:
-            if (node.name, argument.arg) not in self.names and self.final:
+            if not self._known((node.name, argument.arg)) and self.final:
                 self._bind(node.name, argument.arg, _UNKNOWN)
         self.local = {}
         for argument in arguments:
-            self.local[argument.arg] = self.names.get((node.name, argument.arg), _UNKNOWN)
+            self.local[argument.arg] = self._known((node.name, argument.arg)) or _UNKNOWN
         for rest in (node.args.vararg, node.args.kwarg):
             if rest is not None:
                 self.local[rest.arg] = _UNKNOWN
@@ -488,7 +498,7 @@ class _Follower(ast.NodeVisitor):
             made |= self._member(one, node, called, sure=len(base) == 1)
         if made and made != _UNKNOWN:
             return made
-        return self.attributes.get(node.attr, _UNKNOWN)
+        return self.before[1].get(node.attr) or self.attributes.get(node.attr) or _UNKNOWN
 
     def _member(self, one: Value, node: ast.Attribute, called: bool, sure: bool) -> Values:
         name = node.attr
@@ -653,7 +663,7 @@ class _Follower(ast.NodeVisitor):
         for word, values in words.items():
             if word is not None:
                 self._bind(function.name, word, values)
-        return self.returns.get(function.name, frozenset()) or _UNKNOWN
+        return self.before[2].get(function.name) or self.returns.get(function.name) or _UNKNOWN
 
     def _problem(self, rule: str, node: ast.AST, message: str) -> None:
         if self.final:
@@ -682,7 +692,14 @@ class _Follower(ast.NodeVisitor):
             self.script.calls[key] = Call(service, operation, line, column, arguments, complete, node)
 
     def _imports(self) -> None:
+        """Imports that have to work: not those for a type checker, nor those whose failure is caught."""
+        spared: set[int] = set()
         for node in ast.walk(self.script.tree):
+            if isinstance(node, ast.Try) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+                spared |= {id(inner) for statement in node.body for inner in ast.walk(statement)}
+        for node in ast.walk(self.script.tree):
+            if id(node) in spared:
+                continue
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -108,3 +108,8 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_malformed_documents_are_told_of_not_crashed_on(text: str) -> None:
     assert any(finding.severity == "error" for finding in lint_text(text).findings)
+
+
+def test_inputs_that_boto3_takes_by_another_name_are_known() -> None:
+    step = "  - name: Look\n    action: aws:executeAwsApi\n    inputs: {Service: ec2, Api: DescribeFlowLogs, Filters: []}\n"
+    assert rules_of(lint_text(f'schemaVersion: "0.3"\nmainSteps:\n{step}')) == []

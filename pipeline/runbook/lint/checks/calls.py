@@ -86,7 +86,7 @@ class _Inputs:
         for key, node in given.items():
             if key in OWN_INPUTS:
                 continue
-            member = members.get(key)
+            member = aws.member_of(self.operation, key)
             if member is None:
                 message = f"{self.operation.name} has no input {key}{aws.near(key, members)}"
                 yield Found("unknown-input", inputs.key(key), message)

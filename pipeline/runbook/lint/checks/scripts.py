@@ -108,11 +108,12 @@ def _arguments(node: Node, call: Call) -> Iterator[Found]:
     for name, value in call.arguments:
         if name in paginated:
             continue
-        if name not in members:
+        member = aws.member_of(operation, name)
+        if member is None:
             message = f"{call.operation} has no input {name}{aws.near(name, members)}"
             yield Found("script-argument", node.at_line(value.lineno, value.col_offset, 1), message)
         else:
-            yield from _literal(node, value, members[name], name)
+            yield from _literal(node, value, member, name)
     if call.complete:
         for name in aws.required(shape):
             if name not in given:
@@ -156,9 +157,8 @@ def _events(step: Step, node: Node, script: Script) -> Iterator[Found]:
         return
     given = payload.items if payload is not None else {}
     for key, (line, column, needed) in script.event_keys.items():
-        if key not in given and (needed or not script.event_escapes):
-            told = "needs" if needed else "reads"
-            message = f"the script {told} {key} of its events, and InputPayload has none{aws.near(key, given)}"
+        if key not in given and needed:  # `events.get` is a question
+            message = f"the script needs {key} of its events, and InputPayload has none{aws.near(key, given)}"
             yield Found("script-event", node.at_line(line, column, 1), message)
     if payload is not None and not script.event_escapes and script.handler is not None:
         for key in given:
