@@ -286,7 +286,7 @@ def least_policy(document: Document) -> dict[str, Any]:
     statements: list[dict[str, Any]] = []
     for (prefix, resources, conditions), actions in sorted(groups.items()):
         statement: dict[str, Any] = {
-            "Sid": f"{prefix.replace('-', ' ').title().replace(' ', '')}{len(statements) + 1}",
+            "Sid": f"{prefix.replace('-', ' ').title().replace(' ', '')}Rights{len(statements) + 1}",
             "Effect": "Allow",
             "Action": sorted(actions),
             "Resource": "*" if resources == ("*",) else [_written(resource) for resource in resources],

@@ -139,13 +139,13 @@ def test_the_least_policy_allows_each_need_and_nothing_else() -> None:
         "Version": "2012-10-17",
         "Statement": [
             {
-                "Sid": "Autoscaling1",
+                "Sid": "AutoscalingRights1",
                 "Effect": "Allow",
                 "Action": ["autoscaling:DescribeAutoScalingGroups"],
                 "Resource": "*",
             },
             {
-                "Sid": "Ecs2",
+                "Sid": "EcsRights2",
                 "Effect": "Allow",
                 "Action": ["ecs:ListTasks"],
                 "Resource": ["arn:*:ecs:*:*:container-instance/main/*"],

@@ -111,5 +111,6 @@ def test_malformed_documents_are_told_of_not_crashed_on(text: str) -> None:
 
 
 def test_inputs_that_boto3_takes_by_another_name_are_known() -> None:
-    step = "  - name: Look\n    action: aws:executeAwsApi\n    inputs: {Service: ec2, Api: DescribeFlowLogs, Filters: []}\n"
-    assert rules_of(lint_text(f'schemaVersion: "0.3"\nmainSteps:\n{step}')) == []
+    inputs = "{Service: ec2, Api: DescribeFlowLogs, Filters: []}"
+    text = f'schemaVersion: "0.3"\nmainSteps:\n  - {{name: Look, action: "aws:executeAwsApi", inputs: {inputs}}}\n'
+    assert rules_of(lint_text(text)) == []
