@@ -105,3 +105,23 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_impact_names_each_step(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(document), "--impact"])
     assert "Document:\n  Look  reads\n" in capsys.readouterr().out
+
+
+def test_the_policy_beside_a_document_is_held_against_it(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document.write_text(ERROR.replace("ListCluster}", "ListClusters}"))
+    policy = document.parent / "policies" / "Document.yaml"
+    policy.parent.mkdir()
+    policy.write_text("Statement:\n  - {Effect: Allow, Action: [ecs:ListTasks], Resource: '*'}\n")
+    assert main([str(document)]) == 3
+    shown = capsys.readouterr().out
+    assert f"{document}:4:13: error: Look needs ecs:ListClusters on *" in shown
+    assert f"{policy}:2:30: warning: nothing in the document needs ecs:ListTasks [policy-surplus]" in shown
+
+
+def test_a_least_policy_is_printed_and_is_enough(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document.write_text(ERROR.replace("ListCluster}", "ListClusters}"))
+    assert main([str(document), "--policy"]) == 0
+    policy = document.parent / "policies" / "Document.yaml"
+    policy.parent.mkdir()
+    policy.write_text(capsys.readouterr().out)
+    assert main([str(document), "--strict"]) == 0
