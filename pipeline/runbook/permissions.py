@@ -205,6 +205,10 @@ def _indirect(action: str, given: frozenset[str] | None, because: str, span: Spa
         return
     when = rule.get("when", ())
     asked = given is None or not when or any(key in given for key in when)
+    for key, names in rule.get("given", {}).items():
+        for name in names if given is None or key in given else ():
+            why = f"{because} ({key})"
+            yield Need(action=name, resources=resource_arns(name), because=why, span=span, sure=given is not None)
     for kind, names in (("needs", rule.get("needs", ())), ("may", rule.get("may", ()))):
         for name in names:
             conditions = (("StringEquals", "iam:PassedToService", rule["passed_to"]),) if name == PASS_ROLE else ()
@@ -332,11 +336,15 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(str(one) for one in value) if isinstance(value, Iterable) else ()
 
 
-def covers(statement: Statement, need: Need) -> bool:
-    """Whether an allowing statement gives a right: the action, on resources that meet the needed ones."""
-    if statement.effect != "Allow" or not any(matches(action, need.action) for action in statement.actions):
-        return False
-    return any(overlap(have, want) for have in statement.resources for want in map(_written, need.resources))
+def grants(policy: Sequence[Statement], need: Need) -> bool:
+    """Whether a policy gives a right: its statements allow the action on each kind of resource that it is about."""
+    have = [
+        resource
+        for statement in policy
+        if statement.effect == "Allow" and any(matches(action, need.action) for action in statement.actions)
+        for resource in statement.resources
+    ]
+    return all(any(overlap(resource, want) for resource in have) for want in map(_written, need.resources))
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -417,7 +425,7 @@ def evaluate(policy: Sequence[Statement], service: str, operation: str, paramete
             and any(overlap(have, want) for have in statement.resources for want in need.resources)
             for statement in policy
         )
-        if denied or not any(covers(statement, need) for statement in policy):
+        if denied or not grants(policy, need):
             return need.action
     return ""
 

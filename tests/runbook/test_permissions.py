@@ -192,3 +192,19 @@ def test_what_a_call_needs_besides_is_enforced_too() -> None:
     policy = {"Statement": {"Effect": "Allow", "Action": ["autoscaling:*", "ec2:RunInstances"], "Resource": "*"}}
     wanted = {"AutoScalingGroupName": "main", "DesiredConfiguration": {}}
     assert allowed(policy, "autoscaling", "StartInstanceRefresh", **wanted) == "iam:PassRole"
+
+
+def test_each_kind_of_resource_has_to_be_allowed() -> None:
+    start = {"Effect": "Allow", "Action": "ssm:StartAutomationExecution"}
+    document = "arn:aws:ssm:*:*:document/Example"
+    policy = {"Statement": [{**start, "Resource": document}]}
+    assert allowed(policy, "ssm", "StartAutomationExecution", DocumentName="Example") == "ssm:StartAutomationExecution"
+    policy["Statement"].append({**start, "Resource": "arn:aws:ssm:*:*:automation-execution/*"})
+    assert allowed(policy, "ssm", "StartAutomationExecution", DocumentName="Example") == ""
+    assert allowed(policy, "ssm", "StartAutomationExecution", DocumentName="Other") == "ssm:StartAutomationExecution"
+
+
+def test_other_accounts_are_entered_by_a_role() -> None:
+    inputs = "{DocumentName: Other, TargetLocations: [{Accounts: ['1']}]}"
+    of = document(f"  - name: Do\n    action: aws:executeAutomation\n    inputs: {inputs}\n")
+    assert needed(of) == {"ssm:StartAutomationExecution", "ssm:GetAutomationExecution", "sts:AssumeRole"}

@@ -21,7 +21,7 @@ def policies(document: Document) -> Iterator[Found]:
     plain = document.policy.plain()
     statements = permissions.statements(plain)
     for need in needs:
-        if need.sure and not any(permissions.covers(statement, need) for statement in statements):
+        if need.sure and not permissions.grants(statements, need):
             resources = ", ".join(need.resources)
             message = f"{need.because} needs {need.action} on {resources}, and the role's policy has it not"
             yield Found("policy-missing", need.span, message)
