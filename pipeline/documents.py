@@ -16,6 +16,7 @@ import jinja2
 import yaml
 
 from pipeline import paths
+from pipeline.catalog import load_catalog
 from pipeline.errors import CatalogError, UsageError
 from pipeline.runbook.document import Document, parse_document
 from pipeline.runbook.language import LIMITS
@@ -80,13 +81,14 @@ def _rendered(name: str, folder: Path) -> str:
     templates = environment(folder, paths.IMAGES)
     templates.globals["script"] = lambda file, spaces: indented(bundled(folder / "scripts" / file), spaces)
     templates.globals["file"] = lambda file, spaces: indented(_checked(paths.IMAGES / file), spaces)
+    templates.globals["agent"] = load_catalog().agent
     templates.filters["json"] = json.dumps
     try:
         text = templates.get_template(template.name).render()
     except (jinja2.TemplateSyntaxError, jinja2.UndefinedError) as error:
         raise CatalogError(
             "a document's template cannot be rendered",
-            expected="`script(file, spaces)` and `file(file, spaces)`, and names that the template sets",
+            expected="only `script`, `file`, `agent` (the catalog's), and names that the template sets",
             found=str(error),
             where=f"{template}:{line_of(error, template)}",
             remedy="correct the template",
