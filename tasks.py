@@ -385,6 +385,20 @@ def bench(_: Context, what: str) -> None:
     print(benches.bench(what))
 
 
+@task(
+    help={
+        "region": REGION_HELP,
+        "yes": "do it; without it only the differences are shown",
+    }
+)
+@tells_errors
+def publish_documents(_: Context, region: str = "", yes: bool = False) -> None:
+    """Create or update our SSM documents and their roles in AWS; the differences are shown first."""
+    from pipeline import publish_documents as publishing
+
+    print(publishing.publish_documents(region=region, yes=yes, say=print))
+
+
 @task(help={"path": "a document, or a folder of them; `./run lint` takes any number and more options, see --help"})
 @tells_errors
 def lint(_: Context, path: str = "") -> None:
