@@ -388,15 +388,16 @@ def bench(_: Context, what: str) -> None:
 @task(
     help={
         "region": REGION_HELP,
+        "instance-role": "the roles of your hosts, with commas: the only ones that a roll may hand to a host",
         "yes": "do it; without it only the differences are shown",
     }
 )
 @tells_errors
-def publish_documents(_: Context, region: str = "", yes: bool = False) -> None:
+def publish_documents(_: Context, region: str = "", instance_role: str = "ecsInstanceRole", yes: bool = False) -> None:
     """Create or update our SSM documents and their roles in AWS; the differences are shown first."""
     from pipeline import publish_documents as publishing
 
-    print(publishing.publish_documents(region=region, yes=yes, say=print))
+    print(publishing.publish_documents(region=region, instance_roles=instance_role, yes=yes, say=print))
 
 
 @task(help={"path": "a document, or a folder of them; `./run lint` takes any number and more options, see --help"})

@@ -2,7 +2,7 @@
 
 What is there is read first and told as a diff; nothing is written where nothing differs. A changed document becomes a
 new version and the default one; SSM keeps the versions before it. Roles are global, so a role serves every region: its
-policies name `*` where a document's policy file says <region>, which is the only wildcard that publishing adds.
+policy names `*` where a document's policy file says <region>, which is the only wildcard that publishing adds.
 
 Sources: Systems Manager API reference (CreateDocument, UpdateDocument, UpdateDocumentDefaultVersion), IAM API
 reference, and "Setting up Automation" of the user guide for the trust policy with its two conditions.
@@ -10,6 +10,7 @@ reference, and "Setting up Automation" of the user guide for the trust policy wi
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -22,12 +23,16 @@ from pipeline.aws_errors import aws_errors, error_code, is_gone
 from pipeline.catalog import load_catalog
 from pipeline.clock import Clock, SystemClock
 from pipeline.documents import document_kind, policy_of, rendered_documents
-from pipeline.errors import CloudError
+from pipeline.errors import CloudError, UsageError
 from pipeline.target import aws_session
 from pipeline.wait import poll
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm.literals import DocumentTypeType
+
+POLICY: Final = "Ovenproof"
+INSTANCE_ROLE: Final = "ecsInstanceRole"
+"""AWS's own name for the role of ECS hosts (ECS Developer Guide, container instance IAM role)."""
 
 ROLE_TAG: Final = "OvenproofDocument"
 """On each role that publishing made; a role without it is somebody else's and is left alone."""
@@ -35,7 +40,6 @@ ROLE_TAG: Final = "OvenproofDocument"
 READY_SECONDS: Final = 60.0
 EVERY_SECONDS: Final = 2.0
 REMEDY: Final = "the caller needs ssm:*Document* on Ovenproof-* and iam:*Role* on role/Ovenproof-*"
-NESTING: Final = ("aws:executeAutomation", "aws:executeAwsApi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +83,13 @@ class Change:
 # -- what there should be ---------------------------------------------------------------------------------------------
 
 
-def wanted_documents(account: str, partition: str) -> tuple[Document, ...]:
-    """Every document with the policies of its role, those first that others start.
+def wanted_documents(
+    account: str, partition: str, instance_roles: Sequence[str] = (INSTANCE_ROLE,)
+) -> tuple[Document, ...]:
+    """Every document with the policy of its role, those first that others start.
 
-    A document that is started by another one runs as that one's role, so a role has the policies of all of them.
+    A document that is started by another one runs as that one's role, so a role may do what each of them has to.
+    `instance_roles` are the only roles that a roll may hand to hosts.
     """
     texts = rendered_documents()
     started = {name: _started_by(text, texts) for name, text in texts.items()}
@@ -104,10 +111,8 @@ def wanted_documents(account: str, partition: str) -> tuple[Document, ...]:
         )
         policies = {}
         if kind == "Automation":
-            for one in sorted(_reached(name, started)):
-                policy = policy_of(one)
-                if policy is not None:
-                    policies[one] = _filled(policy, account, partition)
+            parts = [policy for one in sorted(_reached(name, started)) if (policy := policy_of(one))]
+            policies[POLICY] = merged([_filled(policy, account, partition, instance_roles) for policy in parts])
         made.append(Document(name=name, kind=kind, text=texts[name], policies=policies))
     return tuple(made)
 
@@ -142,12 +147,56 @@ def _reached(name: str, started: Mapping[str, frozenset[str]]) -> frozenset[str]
     return frozenset(reached)
 
 
-def _filled(policy: Mapping[str, Any], account: str, partition: str) -> Mapping[str, Any]:
-    text = json.dumps(policy)
-    for mark, value in (("<account>", account), ("<partition>", partition), ("<region>", "*")):
-        text = text.replace(mark, value)
-    filled: Mapping[str, Any] = json.loads(text)
+def _filled(
+    policy: Mapping[str, Any], account: str, partition: str, instance_roles: Sequence[str]
+) -> Mapping[str, Any]:
+    """A policy file's marks replaced; a resource with <instance-role> becomes one for each of the roles."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: fill(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [part for item in value for part in _as_list(fill(item))]
+        if not isinstance(value, str):
+            return value
+        for mark, text in (("<account>", account), ("<partition>", partition), ("<region>", "*")):
+            value = value.replace(mark, text)
+        return (
+            [value.replace("<instance-role>", role) for role in instance_roles] if "<instance-role>" in value else value
+        )
+
+    filled: Mapping[str, Any] = fill(policy)
     return filled
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def merged(policies: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One policy that allows what each of them does, with what is about the same resources said once.
+
+    IAM takes 10,240 characters of inline policies a role; five documents side by side are more than that. Raises
+    ValueError for a statement that does anything but allow, which could not be put together so.
+    """
+    together: dict[tuple[tuple[str, ...], str], set[str]] = {}
+    for policy in policies:
+        for statement in policy["Statement"]:
+            if statement["Effect"] != "Allow" or set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}:
+                raise ValueError(f"only plain Allow statements can be put together, found {statement}")
+            resources = tuple(sorted(_as_list(statement["Resource"])))
+            condition = json.dumps(statement.get("Condition", {}), sort_keys=True)
+            together.setdefault((resources, condition), set()).update(_as_list(statement["Action"]))
+    by_actions: dict[tuple[tuple[str, ...], str], set[str]] = {}
+    for (resources, condition), actions in together.items():
+        by_actions.setdefault((tuple(sorted(actions)), condition), set()).update(resources)
+    statements = []
+    for (listed, condition), found in sorted(by_actions.items()):
+        statement = {"Effect": "Allow", "Action": list(listed), "Resource": sorted(found)}
+        if condition != "{}":
+            statement["Condition"] = json.loads(condition)
+        statements.append(statement)
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
 def trust_policy(account: str, partition: str) -> Mapping[str, Any]:
@@ -368,7 +417,14 @@ def _until_active(session: boto3.Session, name: str, version: str, clock: Clock)
         )
 
 
-def publish(session: boto3.Session, *, yes: bool, clock: Clock, say: Callable[[str], None]) -> str:
+def publish(
+    session: boto3.Session,
+    *,
+    yes: bool,
+    clock: Clock,
+    say: Callable[[str], None],
+    instance_roles: Sequence[str] = (INSTANCE_ROLE,),
+) -> str:
     """Tell what differs; with `yes` make it so. Raises CloudError for what AWS refuses."""
     with aws_errors("the documents cannot be published", where=f"SSM and IAM in {session.region_name}", remedy=REMEDY):
         caller = session.client("sts").get_caller_identity()
@@ -376,7 +432,7 @@ def publish(session: boto3.Session, *, yes: bool, clock: Clock, say: Callable[[s
         trust = trust_policy(account, partition)
         changes = [
             change_of(document, standing_of(session, document), trust)
-            for document in wanted_documents(account, partition)
+            for document in wanted_documents(account, partition, instance_roles)
         ]
         for change in changes:
             if change.diff:
@@ -391,6 +447,19 @@ def publish(session: boto3.Session, *, yes: bool, clock: Clock, say: Callable[[s
     return "\n".join([*lines, f"published {len(open_ones)} of {len(changes)} in {session.region_name} of {account}"])
 
 
-def publish_documents(*, region: str, yes: bool, say: Callable[[str], None]) -> str:
-    """`./run publish-documents`: the same in AWS, in one region, with the credentials of the environment."""
-    return publish(aws_session(region or load_catalog().default_region), yes=yes, clock=SystemClock(), say=say)
+def publish_documents(*, region: str, instance_roles: str, yes: bool, say: Callable[[str], None]) -> str:
+    """`./run publish-documents`: the same in AWS, in one region, with the credentials of the environment.
+
+    Raises UsageError for a role's name that is none, CloudError for what AWS refuses.
+    """
+    roles = [role.strip() for role in instance_roles.split(",") if role.strip()] or [INSTANCE_ROLE]
+    for role in roles:
+        if not re.fullmatch(r"[A-Za-z0-9+=,.@_-]{1,64}", role):
+            raise UsageError(
+                f"{role} is no role's name",
+                expected="names of the roles in your hosts' instance profiles, with commas and without wildcards",
+                where="--instance-role",
+                remedy="`aws iam get-instance-profile` tells the role of a profile",
+            )
+    session = aws_session(region or load_catalog().default_region)
+    return publish(session, yes=yes, clock=SystemClock(), say=say, instance_roles=roles)

@@ -10,7 +10,6 @@ import yaml
 
 from pipeline.documents import (
     FOLDER,
-    PREFIX,
     bundled,
     document_kind,
     document_named,
@@ -95,12 +94,6 @@ def test_every_automation_has_a_policy_for_its_role(name: str) -> None:
 
     assert policy is not None
     assert all(statement["Effect"] == "Allow" for statement in policy["Statement"])
-
-
-def test_policies_belong_to_documents() -> None:
-    files = {PREFIX + file.stem for file in (FOLDER / "policies").glob("*.yaml")}
-
-    assert files <= set(AUTOMATIONS)
 
 
 def test_wide_resources_have_their_reason_on_the_line() -> None:

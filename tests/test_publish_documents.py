@@ -12,12 +12,13 @@ from moto import mock_aws
 
 from pipeline import publish_documents as publishing
 from pipeline.clock import VirtualClock
-from pipeline.documents import document_text, policy_of, rendered_documents
-from pipeline.errors import CloudError
+from pipeline.documents import FOLDER, document_text, policy_of, rendered_documents
+from pipeline.errors import CloudError, UsageError
 from pipeline.publish_documents import (
     Document,
     Standing,
     change_of,
+    merged,
     publish,
     standing_of,
     trust_policy,
@@ -80,9 +81,9 @@ def test_an_empty_account_gets_every_document_and_role(published: boto3.Session)
     ssm = published.client("ssm")
     for name, text in rendered_documents().items():
         assert yaml.safe_load(ssm.get_document(Name=name, DocumentFormat="YAML")["Content"]) == yaml.safe_load(text)
-    policy = published.client("iam").get_role_policy(
-        RoleName="Ovenproof-RollFleets", PolicyName="Ovenproof-RollFleets"
-    )["PolicyDocument"]
+    policy = published.client("iam").get_role_policy(RoleName="Ovenproof-RollFleets", PolicyName="Ovenproof")[
+        "PolicyDocument"
+    ]
     assert "<" not in json.dumps(policy)
     assert f"arn:aws:ssm:*:{ACCOUNT}:document/Ovenproof-RollFleet" in json.dumps(policy)
 
@@ -178,24 +179,95 @@ def test_what_aws_refuses_is_told(session: boto3.Session, monkeypatch: pytest.Mo
     assert "no such action" in refused.value.found
 
 
-def test_a_role_has_the_policies_of_the_documents_that_run_as_it() -> None:
+def actions(document: Document) -> set[str]:
+    return {action for statement in document.policies["Ovenproof"]["Statement"] for action in statement["Action"]}
+
+
+def test_a_role_may_do_what_the_documents_have_to_that_run_as_it() -> None:
     documents = {document.name: document for document in wanted_documents(ACCOUNT, "aws-us-gov")}
 
-    policies = documents["Ovenproof-InstallAgentOnInstances"].policies
-    assert "Ovenproof-InstallAgentOnInstances" in policies
-    if policy_of("Ovenproof-ProveInstances"):
-        assert "Ovenproof-ProveInstances" in policies
+    own = policy_of("Ovenproof-InstallAgentOnInstances")
+    proof = policy_of("Ovenproof-ProveInstances")
+    assert own and proof
+    wanted = {
+        action
+        for statement in [*own["Statement"], *(proof["Statement"] if "Ovenproof-ProveInstances" in documents else [])]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    assert actions(documents["Ovenproof-InstallAgentOnInstances"]) == wanted
     assert documents["Ovenproof-InstallAgent"].policies == {}
-    assert "arn:aws-us-gov:ssm" in json.dumps(policies)
+    assert "arn:aws-us-gov:ssm" in json.dumps(documents["Ovenproof-RollFleets"].policies)
     order = list(documents)
     assert order.index("Ovenproof-InstallAgent") < order.index("Ovenproof-InstallAgentOnInstances")
 
 
+def test_only_the_roles_that_are_named_can_be_handed_to_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = {
+        "Statement": [
+            {
+                "Sid": "Hand",
+                "Effect": "Allow",
+                "Action": "iam:PassRole",
+                "Resource": "arn:<partition>:iam::<account>:role/<instance-role>",
+            }
+        ]
+    }
+    monkeypatch.setattr(publishing, "policy_of", lambda _: policy)
+
+    (document,) = [
+        one for one in wanted_documents(ACCOUNT, "aws", ["hosts", "gpu-hosts"]) if one.name == "Ovenproof-RollFleets"
+    ]
+
+    (statement,) = document.policies["Ovenproof"]["Statement"]
+    assert statement["Resource"] == [f"arn:aws:iam::{ACCOUNT}:role/{role}" for role in ("gpu-hosts", "hosts")]
+
+
+@pytest.mark.parametrize("roles", ["*", "ecs*", "a b", "role/x"])
+def test_a_wildcard_is_no_role(roles: str) -> None:
+    with pytest.raises(UsageError, match="is no role's name"):
+        publishing.publish_documents(region="", instance_roles=roles, yes=True, say=lambda _: None)
+
+
+def allow(action: str | list[str], resource: str | list[str], **more: Any) -> dict[str, Any]:
+    return {"Statement": [{"Effect": "Allow", "Action": action, "Resource": resource, **more}]}
+
+
+def test_policies_are_put_together_without_allowing_more() -> None:
+    condition = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+
+    policy = merged(
+        [
+            allow("a:One", ["x", "y"]),
+            allow(["a:Two"], ["y", "x"]),
+            allow(["a:One", "a:Two"], "z"),
+            allow("a:One", ["x", "y"], Condition=condition),
+            allow("a:Three", "w"),
+        ]
+    )
+
+    assert policy["Statement"] == [
+        {"Effect": "Allow", "Action": ["a:One"], "Resource": ["x", "y"], "Condition": condition},
+        {"Effect": "Allow", "Action": ["a:One", "a:Two"], "Resource": ["x", "y", "z"]},
+        {"Effect": "Allow", "Action": ["a:Three"], "Resource": ["w"]},
+    ]
+
+
+def test_a_denial_is_not_put_together_with_anything() -> None:
+    with pytest.raises(ValueError, match="only plain Allow"):
+        merged([{"Statement": [{"Effect": "Deny", "Action": "a:One", "Resource": "*"}]}])
+
+
 def test_every_roles_policies_are_within_iams_size() -> None:
     """IAM: all inline policies of a role together have at most 10,240 characters, white space not counted."""
-    for document in wanted_documents(ACCOUNT, "aws-us-gov"):
+    for document in wanted_documents(ACCOUNT, "aws-us-gov", ["a-name-of-some-length", "another-one-of-that-kind"]):
         size = sum(len(json.dumps(policy, separators=(",", ":"))) for policy in document.policies.values())
         assert size <= 10_240, document.name
+
+
+def test_all_policies_together_are_within_iams_size() -> None:
+    files = [yaml.safe_load(file.read_text()) for file in (FOLDER / "policies").glob("*.yaml")]
+
+    assert len(json.dumps(merged(files), separators=(",", ":"))) <= 10_240
 
 
 def test_every_name_of_a_role_is_within_iams_size() -> None:
