@@ -186,7 +186,7 @@ def actions(document: Document) -> set[str]:
 def test_a_role_may_do_what_the_documents_have_to_that_run_as_it() -> None:
     documents = {document.name: document for document in wanted_documents(ACCOUNT, "aws-us-gov")}
 
-    own = policy_of("Ovenproof-InstallAgentOnInstances")
+    own = policy_of("Ovenproof-InstallAgentOnInstance")
     proof = policy_of("Ovenproof-ProveInstances")
     assert own and proof
     wanted = {
@@ -194,11 +194,11 @@ def test_a_role_may_do_what_the_documents_have_to_that_run_as_it() -> None:
         for statement in [*own["Statement"], *(proof["Statement"] if "Ovenproof-ProveInstances" in documents else [])]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
-    assert actions(documents["Ovenproof-InstallAgentOnInstances"]) == wanted
+    assert actions(documents["Ovenproof-InstallAgentOnInstance"]) == wanted
     assert documents["Ovenproof-InstallAgent"].policies == {}
     assert "arn:aws-us-gov:ssm" in json.dumps(documents["Ovenproof-RollFleets"].policies)
     order = list(documents)
-    assert order.index("Ovenproof-InstallAgent") < order.index("Ovenproof-InstallAgentOnInstances")
+    assert order.index("Ovenproof-InstallAgent") < order.index("Ovenproof-InstallAgentOnInstance")
 
 
 def test_only_the_roles_that_are_named_can_be_handed_to_hosts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,8 @@ class Mutator:
                         break
                 if step.target(key):
                     yield from self._emit(f"drop {key}", step.name, self.dropped(step.node, key))
-            if "isCritical" in step.node.items:
+            # Elsewhere the execution ends the same without it: AWS's default is true, and a failure ends it anyway.
+            if "isCritical" in step.node.items and step.target("onFailure"):
                 yield from self._emit("drop isCritical", step.name, self.dropped(step.node, "isCritical"))
             if step.action == "aws:branch":
                 yield from self._emit("drop Default", step.name, self.dropped(step.inputs, "Default"))
