@@ -78,7 +78,10 @@ def host_facts(views: HostViews) -> Facts:
             _add_policy(texts, views.telemetry)
     row = views.row
     known["listed"] = ("yes" if row else "no") if views.listing_seen else None
-    automated = row.automated if row else (known.get("agent_management") == "enabled" if views.monitoring else None)
+    if row:
+        automated: bool | None = row.automated
+    else:
+        automated = {"enabled": True, "disabled": False}.get(known.get("agent_management") or "")
     known["management"] = None if automated is None else ("automated" if automated else "manual")
     resource = "bottlerocket" if _bottlerocket(views) else "ec2"
     if views.instance:
@@ -206,13 +209,13 @@ def _add_inside(known: dict[str, str | None], texts: dict[str, str], views: Host
 
 def _link_local(automated: bool | None, agent: str, views: HostViews) -> str | None:
     """Whether the agent may reach GuardDuty without an endpoint: automated management, and 1.17.1 or later."""
+    if agent and not support.at_least(agent, support.support().link_local_from):
+        return "impossible"
     if automated is None:
         return None
     if not automated:
         return "impossible"
-    if agent:
-        return "possible" if support.at_least(agent, support.support().link_local_from) else "impossible"
-    return "possible" if not views.inside or not views.inside.installed else None
+    return "possible" if agent or not (views.inside and views.inside.installed) else None
 
 
 def _add_network(

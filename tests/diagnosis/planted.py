@@ -1,6 +1,6 @@
 """What a survey of a rehearsed organization has to find: reasoned from what was planted, not from the table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.diagnosis.access import Access
@@ -8,7 +8,7 @@ from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.scope import Scope
 from pipeline.diagnosis.survey import Survey
-from pipeline.rehearsal.organization.physics import HEALTHY, host_row
+from pipeline.rehearsal.organization.physics import HEALTHY, host_row, kernel_line
 from pipeline.rehearsal.organization.session import Organization
 from pipeline.rehearsal.organization.spec import OrganizationSpec
 from pipeline.rehearsal.organization.state import Host, Place
@@ -24,6 +24,27 @@ ONLY_INSIDE = {
     "no-btf",
     "unit-off",
 }
+OF_THE_UNIT = {"agent-restarting", "agent-too-old", "memlock-too-low", "unit-off"}
+BY_ENDPOINT = {
+    "endpoint-in-another-vpc",
+    "endpoint-missing",
+    "endpoint-not-available",
+    "endpoint-policy",
+    "endpoint-private-dns-off",
+    "endpoint-security-group",
+    "vpc-dns-off",
+}
+ONLY_TEXT = {
+    "agent-version-ended": "Agent not reporting",
+    "association-exists": "association already exists",
+    "association-missing": "association does not exist",
+    "image-pull-failed": "could not be pulled",
+    "shared-vpc-not-supported": "not supported for shared VPC",
+    "shared-vpc-owner-off": "doesn't have either",
+    "too-many-associations": "too many SSM associations",
+    "unrecognised": "the year after next",
+}
+"""What lies inside GuardDuty or the image, so that only its text tells; it gives one text a host."""
 COMES_WITH_MONITORING = {
     "agent-management-off",
     "agent-not-installed",
@@ -55,26 +76,53 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
     if final := planted & NOT_COVERABLE:
         return final
     visible = set(planted)
-    inside = host.ssm == "online" and not host.os[0].startswith("Bottlerocket")
+    inside = host.ssm == "online"
     issue = row[1] if row else ""
+    visible -= {cause for cause, text in ONLY_TEXT.items() if text not in issue}
+    agent_seen = host.agent if (row is not None or inside) else ""
+    management_known = row is not None or not planted & {"not-a-member", "member-suspended"}
+    if not host.automated and management_known:
+        visible -= {"no-instance-profile", "ssm-unreachable"}  # an agent that came with the image needs no SSM
+    may_do_without = agent_seen >= "1.17.1" or not agent_seen
+    if may_do_without and (host.automated or not management_known):
+        visible -= BY_ENDPOINT if "enableDnsHostnames" not in issue else BY_ENDPOINT - {"vpc-dns-off"}
     if place.association_says and issue != place.association_says:
         # GuardDuty says something else of this host, so only what the association did not do can be seen
         visible -= {"association-exists", "association-missing", "too-many-associations"}
         visible.add("agent-not-installed")
+    if kernel_line(host) > (5, 10):
+        visible -= {"memlock-too-low"}  # newer kernels charge eBPF elsewhere
+    if not host.agent:
+        visible -= OF_THE_UNIT  # there is none
+    if host.os[0] == "Bottlerocket":
+        visible -= {"agent-not-installed"}  # there the agent is a container, which no unit shows
     if not inside:
         visible -= ONLY_INSIDE
         if "Kernel version" not in issue:
             visible -= {"kernel-below", "kernel-above"}
+    if "endpoint-missing" in visible and any("endpoint-in-another-vpc" in n.planted for n in place.networks):
+        visible = visible - {"endpoint-missing"} | {"endpoint-in-another-vpc"}  # there is one that serves nobody
+    if visible & {"association-exists", "association-missing", "too-many-associations"}:
+        visible -= {"agent-not-installed"}  # that is what comes of it
+    if "exclusion-tag" in visible:
+        visible -= {"agent-not-installed", "no-instance-profile", "ssm-unreachable"}  # nobody wanted one there
     if visible & ACCOUNT_OFF:
         visible -= COMES_WITH_MONITORING
         visible -= {"association-exists", "association-missing", "too-many-associations"}
     return visible
 
 
-def survey(organization: Organization, clock: FakeClock, path: Path, *, look_inside: bool = True) -> Ledger:
+def survey(
+    organization: Organization,
+    clock: FakeClock,
+    path: Path,
+    *,
+    look_inside: bool = True,
+    accounts: Sequence[str] = (),
+) -> Ledger:
     """A whole survey, with one thread."""
     access = Access(organization.session(check_answers=True), clock)
-    scope = Scope(regions=organization.world.spec.regions)
+    scope = Scope(tuple(accounts), organization.world.spec.regions)
     return Survey(access=access, clock=clock, scope=scope, look_inside=look_inside, workers=1, say=lambda _: None).run(
         path
     )

@@ -80,7 +80,6 @@ class Compute:
     def ec2_DescribeSecurityGroups(self, call: Call, account: str) -> Mapping[str, Any]:
         place, groups = self._place(call, account), []
         wanted = set(call.parameters.get("GroupIds", ()))
-        closed = {group for host in place.hosts if not host.egress_open for group in host.groups}
         for network in place.networks:
             for group in {network.group, network.endpoint_group} - {""}:
                 if wanted and group not in wanted:
@@ -88,16 +87,10 @@ class Compute:
                 inbound = []
                 if group == network.endpoint_group and network.endpoint_open:
                     inbound = [_rule(network.cidr)]
-                outbound = [] if group in closed else [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-                groups.append(
-                    {
-                        "GroupId": group,
-                        "GroupName": group,
-                        "VpcId": network.vpc,
-                        "IpPermissions": inbound,
-                        "IpPermissionsEgress": outbound,
-                    }
-                )
+                outbound = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+                groups.append(_group(group, network.vpc, inbound, outbound))
+        closed = {host.groups[0]: host.network.vpc for host in place.hosts if not host.egress_open}
+        groups += [_group(group, vpc, [], []) for group, vpc in closed.items() if not wanted or group in wanted]
         return {"SecurityGroups": groups}
 
     def ec2_DescribeImages(self, call: Call, account: str) -> Mapping[str, Any]:
@@ -437,6 +430,16 @@ def _instance(host: Host, account: str) -> dict[str, Any]:
     if host.operator:
         instance["Operator"] = {"Managed": True, "Principal": host.operator}
     return instance
+
+
+def _group(group: str, vpc: str, inbound: list[Any], outbound: list[Any]) -> dict[str, Any]:
+    return {
+        "GroupId": group,
+        "GroupName": group,
+        "VpcId": vpc,
+        "IpPermissions": inbound,
+        "IpPermissionsEgress": outbound,
+    }
 
 
 def _rule(cidr: str) -> dict[str, Any]:

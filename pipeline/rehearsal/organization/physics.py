@@ -40,17 +40,18 @@ def agent_can_run(host: Host) -> bool:
 def reaches_guardduty(place: Place, host: Host) -> bool:
     """Whether what the agent sends arrives."""
     network = host.network
-    if place.denied_telemetry or not host.egress_open or not (network.dns_support and network.dns_hostnames):
+    if place.denied_telemetry or not host.egress_open or network.says:
         return False
-    if not network.endpoint:
-        version = tuple(int(part) for part in host.agent.split(".")) if host.agent else (0,)
-        return host.automated and version >= (1, 17, 1) and not network.says  # link-local, nothing of ours in the way
+    version = tuple(int(part) for part in host.agent.split(".")) if host.agent else (0,)
+    if host.automated and version >= (1, 17, 1):
+        return True  # over link-local, which is tried before the endpoint
+    if not (network.dns_support and network.dns_hostnames and network.endpoint):
+        return False
     return (
         network.endpoint_state == "available"
         and network.endpoint_dns
         and network.endpoint_open
         and not network.endpoint_policy
-        and not network.says
     )
 
 

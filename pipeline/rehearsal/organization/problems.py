@@ -51,6 +51,12 @@ def _external(host: Host, _now: datetime) -> None:
     host.agent, host.profile = "", ""
 
 
+def _closed(host: Host, _now: datetime) -> None:
+    """In a security group of its own, which lets nothing out."""
+    host.groups = (host.groups[0].replace("sg-0", "sg-1"),)
+    host.egress_open, host.heard = False, False
+
+
 HOST: Mapping[str, Plant] = {
     "agent-disconnected": _set(ssm="online", stops_itself=True, says=""),
     "agent-not-installed": _never_had_an_agent(),
@@ -59,7 +65,11 @@ HOST: Mapping[str, Plant] = {
     "agent-too-old": _set(agent="1.0.1", heard=False, stops_itself=True),
     "agent-version-ended": _set(agent="1.0.2", ended=True),
     "bottlerocket-too-old": _never_had_an_agent(
-        os=("Bottlerocket", "1.60.0"), kernel="6.1.140", says="No Agent Reporting"
+        os=("Bottlerocket", "1.60.0"),
+        kernel="6.1.140",
+        image="ami-0aaaaaaaaaaaaaa03",
+        image_name="bottlerocket-aws-ecs-2-x86_64-v1.60.0-abcdef01",
+        says="No Agent Reporting",
     ),
     "ecs-agent-too-old": _set(ecs_agent="1.70.2", heard=False, meets_prerequisites=False),
     "ecs-anywhere": _external,
@@ -71,8 +81,14 @@ HOST: Mapping[str, Plant] = {
     ),
     "eks-node": _tag("eks:cluster-name", "payments", agent="", heard=False),
     "exclusion-tag": _tag("GuardDutyManaged", "false", agent="", heard=False),
-    "host-egress-closed": _set(egress_open=False, heard=False),
-    "image-pull-failed": _never_had_an_agent(os=("Bottlerocket", "1.63.0"), kernel="6.1.150", pulls=False),
+    "host-egress-closed": _closed,
+    "image-pull-failed": _never_had_an_agent(
+        os=("Bottlerocket", "1.63.0"),
+        kernel="6.1.150",
+        image="ami-0aaaaaaaaaaaaaa04",
+        image_name="bottlerocket-aws-ecs-2-x86_64-v1.63.0-abcdef01",
+        pulls=False,
+    ),
     "kernel-above": _set(kernel="7.4.0-12.amzn2023.x86_64", heard=False),
     "kernel-below": _set(
         kernel="4.14.355-280.708.amzn2.x86_64",
@@ -105,16 +121,15 @@ POLICY_OF_ANOTHER = (
 
 def plant_in_network(problem: str, network: Network, place: Place) -> None:
     """Change the VPC so that it has the problem."""
-    ours = [host for host in place.hosts if host.network is network]
+    for host in place.hosts:
+        if host.network is network and host.automated and host.agent == "1.17.1":
+            host.agent = "1.16.0"  # newer ones find a way without an endpoint
     if problem in ("endpoint-missing", "endpoint-in-another-vpc"):
         if problem == "endpoint-in-another-vpc":
             other = Network(vpc=f"{network.vpc}0", subnet=f"{network.subnet}0", group=f"{network.group}0")
             other.endpoint, other.endpoint_group = network.endpoint, network.endpoint_group
             place.networks.append(other)
         network.endpoint = ""
-        for host in ours:
-            if host.automated and host.agent:
-                host.agent = "1.16.0"  # newer ones find a way without an endpoint
     elif problem == "endpoint-not-available":
         network.endpoint_state = "failed"
     elif problem == "endpoint-private-dns-off":

@@ -1,0 +1,170 @@
+"""Random organizations: what is diagnosed is what was planted, one problem or several, and nothing is invented.
+
+What must be found is reasoned in `planted.py` from the truth of the model, which was written from AWS's pages.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.diagnosis.causes import causes, diagnose
+from pipeline.diagnosis.facts import VALUES, Facts
+from pipeline.diagnosis.summary import findings
+from pipeline.rehearsal.organization.spec import (
+    AccountProblem,
+    AccountSpec,
+    ClusterSpec,
+    HostProblem,
+    HostsSpec,
+    NetworkProblem,
+    OrganizationSpec,
+)
+from tests.diagnosis.planted import SYMPTOMS, causes_of, expected_of, hosts, organization_of, survey
+
+# One of each group at most: two of them would be two truths about the same thing.
+GROUPS: list[list[HostProblem]] = [
+    [
+        "kernel-above",
+        "kernel-below",
+        "ecs-image-too-old",
+        "image-pull-failed",
+        "bottlerocket-too-old",
+        "agent-version-ended",
+    ],
+    ["agent-not-installed", "agent-too-old", "unit-off"],
+    ["no-instance-profile", "ssm-unreachable"],
+    ["windows", "ecs-anywhere", "managed-instances", "unsupported-architecture", "eks-node"],
+    ["ecs-agent-too-old"],
+    ["exclusion-tag"],
+    ["host-egress-closed"],
+    ["memlock-too-low"],
+    ["metadata-off"],
+    ["no-btf"],
+    ["launched-just-now"],
+    ["never-listed"],
+    ["agent-restarting"],
+    ["unrecognised"],
+]
+NETWORK: list[NetworkProblem] = [
+    "endpoint-missing",
+    "endpoint-in-another-vpc",
+    "endpoint-not-available",
+    "endpoint-policy",
+    "endpoint-private-dns-off",
+    "endpoint-security-group",
+    "vpc-dns-off",
+    "shared-vpc-owner-off",
+    "shared-vpc-not-supported",
+]
+
+
+@st.composite
+def host_problems(draw: st.DrawFn) -> tuple[HostProblem, ...]:
+    groups = draw(st.lists(st.sampled_from(GROUPS), max_size=3, unique_by=lambda group: group[0]))
+    return tuple(draw(st.sampled_from(group)) for group in groups)
+
+
+@st.composite
+def accounts(draw: st.DrawFn, number: int) -> AccountSpec:
+    clusters = []
+    for name in ("one", "two")[: draw(st.integers(1, 2))]:
+        made = [HostsSpec(problems=problems) for problems in draw(st.lists(host_problems(), min_size=1, max_size=3))]
+        network = draw(st.lists(st.sampled_from(NETWORK), max_size=1))
+        clusters.append(ClusterSpec(name=name, hosts=(HostsSpec(count=2), *made), network=tuple(network)))
+    agents: Literal["automated", "manual"] = draw(st.sampled_from(["automated", "manual"]))
+    associations: list[AccountProblem] = ["association-exists", "association-missing", "too-many-associations"]
+    problem: AccountProblem | None = draw(
+        st.sampled_from(
+            [
+                None,
+                None,
+                None,
+                "runtime-monitoring-off",
+                "member-suspended",
+                "not-a-member",
+                "scp-denies",
+                *(associations if agents == "automated" else ()),
+            ]
+        )
+    )
+    return AccountSpec(
+        id=f"{number:012d}",
+        name="any",
+        agents=agents,
+        problems=(problem,) if problem else (),
+        clusters=tuple(clusters),
+    )
+
+
+@st.composite
+def organizations(draw: st.DrawFn) -> OrganizationSpec:
+    return OrganizationSpec(
+        name="fuzz",
+        organization="o-fuzzfuzzfz",
+        administrator="111111111111",
+        regions=("eu-central-1",),
+        seed=draw(st.integers(0, 3)),
+        accounts=tuple(draw(accounts(number)) for number in range(1, draw(st.integers(2, 4)))),
+        throttle_every=draw(st.sampled_from([0, 0, 7])),
+    )
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(organizations())
+def test_the_diagnosis_is_what_was_planted(spec: OrganizationSpec) -> None:
+    check(spec)
+
+
+def check(spec: OrganizationSpec) -> None:
+    """Survey the organization and compare what is told of each host with what must be."""
+    made, clock = organization_of(spec)
+    scope = [account.id for account in spec.accounts]
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = survey(made, clock, Path(folder) / "ledger", accounts=scope)
+        found = causes_of(item for item in findings(ledger) if item.kind == "host")
+    for place, host in hosts(made.world):
+        told = found.get((place.account, place.region, host.id))
+        expected = expected_of(made.world, place, host)
+        if expected is None or told is None:
+            assert told == expected, host
+            continue
+        roots, symptoms = told - SYMPTOMS, told & SYMPTOMS
+        assert roots == expected - SYMPTOMS, (host.planted, host.network.planted, spec.accounts, host)
+        # a symptom is told only where no reason is, and something is always told
+        assert told and not (symptoms and roots - {"unrecognised"}), (host, told)
+
+
+@given(
+    st.fixed_dictionaries({}, optional={name: st.sampled_from(sorted(values)) for name, values in VALUES.items()}),
+    st.sampled_from(["ec2", "bottlerocket", "fargate"]),
+    st.lists(st.text(max_size=80), max_size=3),
+)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_no_facts_and_no_texts_break_the_table(known: dict[str, str], resource: str, issues: list[str]) -> None:
+    hits = diagnose(Facts(known, {}, resource, tuple(issues)))  # type: ignore[arg-type]
+    for hit in hits:
+        assert hit.evidence and hit.remedy and "{" not in hit.remedy
+        signs = causes()[hit.cause].signs
+        by_facts = any(
+            sign.when is not None and sign.when.model_dump(exclude_none=True).items() <= known.items() for sign in signs
+        )
+        by_text = any(
+            sign.issue is not None and sign.issue.matches(resource, issue)  # type: ignore[arg-type]
+            for sign in signs
+            for issue in issues
+        )
+        assert by_facts or by_text or hit.cause == "unrecognised"
+    told = " ".join(evidence for hit in hits for evidence in hit.evidence)
+    if not any(causes()[hit.cause].final or causes()[hit.cause].hides for hit in hits):
+        assert all(issue in told for issue in issues if not _known(issue, resource))
+
+
+def _known(issue: str, resource: str) -> bool:
+    return any(
+        sign.issue is not None and sign.issue.matches(resource, issue)  # type: ignore[arg-type]
+        for cause in causes().values()
+        for sign in cause.signs
+    )
