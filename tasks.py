@@ -90,6 +90,7 @@ def plan(_: Context, on: str = "local", region: str = "") -> None:
         "organization": "the YAML file of the rehearsed organization",
         "role": "name of the role to assume in each member account",
         "look-inside": "yes: run a script that only reads on troubled hosts, by SSM (on local unless `no`)",
+        "earlier": "html: earlier results (json or resume files, separated by commas) to show a trend",
     }
 )
 @tells_errors
@@ -108,6 +109,7 @@ def coverage(
     organization: str = "",
     role: str = "",
     look_inside: str = "",
+    earlier: str = "",
 ) -> None:
     """Say what GuardDuty covers, what it does not, why, and what to do: an instance, an account, an organization."""
     from pipeline.diagnosis import command
@@ -126,6 +128,7 @@ def coverage(
         organization=organization,
         role=role,
         look_inside=look_inside,
+        earlier=earlier,
         show=print,
     )
 

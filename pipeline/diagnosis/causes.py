@@ -148,6 +148,9 @@ def _rows() -> tuple[_Row, ...]:
     )
 
 
+MAY_BE_EMPTY = frozenset({"eks_only"})
+
+
 class _Texts(dict[str, str]):
     """Texts for a template; what is not known is named as such."""
 
@@ -163,7 +166,7 @@ def fill(template: str, texts: Mapping[str, str]) -> str:
 def diagnose(facts: Facts) -> tuple[Hit, ...]:
     """Every cause that applies, in the table's order; symptoms only where nothing tells why."""
     known = dict(facts.known)
-    texts = {key: value for key, value in facts.texts.items() if value}
+    texts = {key: value for key, value in facts.texts.items() if value or key in MAY_BE_EMPTY}
     evidence: dict[str, list[str]] = {}
     recognised: set[str] = set()
     for row in _rows():

@@ -95,6 +95,7 @@ def coverage(
     organization: str = "",
     role: str = "",
     look_inside: str = "",
+    earlier: str = "",
     show: Callable[[str], object],
     say: Callable[[str], None] = say_on_stderr,
 ) -> None:
@@ -105,6 +106,7 @@ def coverage(
         raise UsageError(f"--fail-under {fail_under:g} is no percentage", expected="0 to 100", where="--fail-under")
     if look_inside not in ("", "yes", "no"):
         raise UsageError(f"--look-inside {look_inside} is unclear", expected="yes or no", where="--look-inside")
+    before = [Path(name) for name in earlier.split(",") if name]
     wanted = read_scope(accounts=[account], regions=[region], cluster=cluster, group=group, instance=instance)
     place = open_place(on, wanted.regions, organization)
     scope = Scope(wanted.accounts, place.regions, wanted.cluster, wanted.group, wanted.instance)
@@ -127,7 +129,7 @@ def coverage(
                 where=scope.describe(),
                 remedy="name the account and region it is in: --account, --region",
             )
-        text = outputs.write(format, ledger, summary, Path(out) if out else None)
+        text = outputs.write(format, ledger, summary, Path(out) if out else None, before)
     show(text)
     judge(summary, fail_under)
 

@@ -334,7 +334,8 @@ class _Account:
                 self._report(name, "service", service.name, self._service_facts(service, own), listed=True)
         by = self.in_cluster.get(name, Counter())
         bad = by["unhealthy"] + by["absent"]
-        if row is None or tagged_out or left or (not row.healthy and not bad and not troubled):
+        set_aside = by["excluded"] + by["unsupported"]
+        if row is None or tagged_out or left or (not row.healthy and not (bad or set_aside or troubled)):
             facts = cluster_facts(
                 self.account,
                 self.region,
@@ -343,7 +344,7 @@ class _Account:
                 ecs=ecs,
                 issues=tuple(left),
                 monitoring=self.monitoring,
-                hosts_explained=bad > 0,
+                hosts_explained=bool(bad or set_aside),
             )
             if diagnose(facts):
                 self._report(name, "cluster", name, facts, listed=row is not None)
@@ -353,8 +354,10 @@ class _Account:
             status: Status = "absent"
         elif bad or troubled or any(item.status in ("unhealthy", "absent") for item in own_findings):
             status = "unhealthy"
-        elif tagged_out:
+        elif tagged_out or (not row.healthy and by["excluded"]):
             status = "excluded"
+        elif not row.healthy:
+            status = "unsupported" if by["unsupported"] else "unhealthy"
         else:
             status = "healthy"
         self.lines.append(

@@ -144,6 +144,7 @@ def _add_account(known: dict[str, str | None], texts: dict[str, str], monitoring
         if name in features:
             known[fact] = "enabled" if features[name] == "ENABLED" else "disabled"
     texts["feature_status"] = features.get("RUNTIME_MONITORING", "")
+    texts["eks_only"] = ""
     if features.get("EKS_RUNTIME_MONITORING") == "ENABLED":
         texts["eks_only"] = "; EKS_RUNTIME_MONITORING is on, which is another feature"
     texts["monitored_since"] = monitoring.since

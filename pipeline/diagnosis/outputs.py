@@ -3,11 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.diagnosis import table
+from pipeline.diagnosis import page, table
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.summary import Summary, findings
@@ -19,22 +19,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write(format: str, ledger: Ledger, summary: Summary, out: Path | None) -> str:
+def write(format: str, ledger: Ledger, summary: Summary, out: Path | None, earlier: Sequence[Path] = ()) -> str:
     """Write the survey to `out` and say so, or return it. Raises UsageError when the file cannot be written."""
     if out is None:
         stream = io.StringIO()
-        _write(format, ledger, summary, stream)
+        _write(format, ledger, summary, stream, earlier)
         return stream.getvalue().rstrip("\n")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("w", encoding="utf-8", newline="") as file:
-            _write(format, ledger, summary, file)
+            _write(format, ledger, summary, file, earlier)
     except OSError as error:
         raise UsageError("the result cannot be written", found=str(error), where=str(out)) from error
     return f"coverage {table.percent(summary.percent)}; written to {out}"
 
 
-def _write(format: str, ledger: Ledger, summary: Summary, stream: IO[str]) -> None:
+def _write(format: str, ledger: Ledger, summary: Summary, stream: IO[str], earlier: Sequence[Path]) -> None:
     if format == "table":
         stream.write(table.render(summary) + "\n")
     elif format == "csv":
@@ -42,6 +42,8 @@ def _write(format: str, ledger: Ledger, summary: Summary, stream: IO[str]) -> No
         writer.writeheader()
         for row in rows(ledger):
             writer.writerow({name: _safe(str(row[name])) for name in COLUMNS})
+    elif format == "html":
+        stream.write(page.render(summary, earlier))
     elif format == "json":
         for piece in as_json(ledger, summary):
             stream.write(piece)

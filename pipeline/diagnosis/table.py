@@ -61,7 +61,7 @@ def _cause(count: CauseCount) -> str:
     lines = [f"{things}: {cause.title}  [{count.cause}]", f"  where:  {where}"]
     for example in count.examples:
         hit = next(hit for hit in example.hits if hit.cause == count.cause)
-        lines += _wrapped("seen:", f"{_place(example)}: {'; '.join(hit.evidence)}")
+        lines += _wrapped("seen:", f"{place(example)}: {'; '.join(hit.evidence)}")
     if count.total > len(count.examples):
         lines.append(f"          and {count.total - len(count.examples):,} more".replace(",", " "))
     first = next(hit for hit in count.examples[0].hits if hit.cause == count.cause)
@@ -84,7 +84,8 @@ def command(finding: Finding, fix: str) -> str:
     }[fix]
 
 
-def _place(finding: Finding) -> str:
+def place(finding: Finding) -> str:
+    """What and where it is, in a few words."""
     cluster = f" in {finding.cluster}" if finding.cluster and finding.kind != "cluster" else ""
     return f"{finding.id}{cluster} ({finding.account}, {finding.region})"
 

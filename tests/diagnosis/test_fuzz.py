@@ -112,7 +112,7 @@ def organizations(draw: st.DrawFn) -> OrganizationSpec:
     )
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(organizations())
 def test_the_diagnosis_is_what_was_planted(spec: OrganizationSpec) -> None:
     check(spec)
