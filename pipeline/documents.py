@@ -80,6 +80,7 @@ def _rendered(name: str, folder: Path) -> str:
     template = folder / (name.removeprefix(PREFIX) + SUFFIX)
     templates = environment(folder, paths.IMAGES)
     templates.globals["script"] = lambda file, spaces: indented(bundled(folder / "scripts" / file), spaces)
+    templates.globals["script_text"] = lambda file, spaces: indented(_checked(folder / "scripts" / file), spaces)
     templates.globals["file"] = lambda file, spaces: indented(_checked(paths.IMAGES / file), spaces)
     templates.globals["agent"] = load_catalog().agent
     templates.filters["json"] = json.dumps
@@ -88,7 +89,7 @@ def _rendered(name: str, folder: Path) -> str:
     except (jinja2.TemplateSyntaxError, jinja2.UndefinedError) as error:
         raise CatalogError(
             "a document's template cannot be rendered",
-            expected="only `script`, `file`, `agent` (the catalog's), and names that the template sets",
+            expected="only `script`, `script_text`, `file`, `agent` (the catalog's), and names that the template sets",
             found=str(error),
             where=f"{template}:{line_of(error, template)}",
             remedy="correct the template",

@@ -7,7 +7,7 @@ from fleetview import firing, is_steady, services_of, wait_for
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """In: Cluster, Alarms, Since (seconds since 1970), TimeoutSeconds.
+    """In: Cluster (empty asks no service), Alarms, Since (seconds since 1970), TimeoutSeconds.
 
     Out: State `open` or `shut`, Reason.
     """
@@ -15,7 +15,8 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     def look() -> dict[str, Any]:
         if loud := firing(events["Alarms"]):
             return {"State": "shut", "Reason": f"alarm not quiet: {', '.join(loud)}"}
-        restless = [one for one in services_of(events["Cluster"]) if not is_steady(one)]
+        services = services_of(events["Cluster"]) if events["Cluster"] else []
+        restless = [one for one in services if not is_steady(one)]
         if not restless:
             return {"State": "open", "Reason": "every service is steady and no alarm is on"}
         named = ", ".join(
