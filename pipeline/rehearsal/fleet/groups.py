@@ -154,9 +154,10 @@ class Groups:
             host = self._create(group, group.configuration, index, launched=-86400.0 + index)
             host.in_service = host.launched + self.world.spec.timing.pending
             host.warm = 0.0
-            host.ssm_online = host.launched
+            host.ssm_online = host.coverage_at = host.launched  # a day old: whoever is to know of it does
             host.protected = index < group.spec.protected or group.protect_new
             self.set_state(host, "Standby" if index >= group.spec.desired else "InService")
+            host.before = None  # so for a day: no late read shows it as Pending
             self.world.scheduler.register(host)
 
     # -- states ---------------------------------------------------------------------------------------------------
