@@ -182,6 +182,52 @@ def enable_monitoring(
     )
 
 
+@task(
+    help={
+        "on": "where: `local`, a rehearsed organization on this machine, or `aws`",
+        "account": "only these accounts, separated by commas",
+        "region": "only these regions, separated by commas",
+        "cluster": "only this ECS cluster",
+        "endpoint": "create a stack with the data endpoint for each VPC that lacks it",
+        "redeploy": "deploy Fargate services anew that need it, one by one",
+        "yes": "carry it out; without it there is only a list",
+        "by-organization": "let the whole organization use the endpoint, not only the VPC's account",
+        "role": "name of the role to assume in each member account; it has to be allowed to do this",
+        "organization": "the YAML file of the rehearsed organization",
+    }
+)
+@tells_errors
+def fix(
+    _: Context,
+    on: str = "local",
+    account: str = "",
+    region: str = "",
+    cluster: str = "",
+    endpoint: bool = False,
+    redeploy: bool = False,
+    yes: bool = False,
+    by_organization: bool = False,
+    role: str = "",
+    organization: str = "",
+) -> None:
+    """Put coverage right where it is safe: data endpoints, new Fargate deployments; else the commands to run."""
+    from pipeline.monitoring.fix import fix as put_right
+
+    put_right(
+        on=on,
+        account=account,
+        region=region,
+        cluster=cluster,
+        endpoint=endpoint,
+        services=redeploy,
+        yes=yes,
+        by_organization=by_organization,
+        role=role,
+        organization=organization,
+        show=print,
+    )
+
+
 @task(help={"before": "a record: its file or bake id", "after": "the other one"})
 @tells_errors
 def diff(_: Context, before: str, after: str) -> None:

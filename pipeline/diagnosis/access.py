@@ -98,7 +98,7 @@ class Access:
             self._own_account = str(self.call("", self.region, "sts", "get_caller_identity")["Account"])
         return self._own_account
 
-    def call(self, account: str, region: str, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, account: str, region: str, service: str, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """One answer, for `account` ("" is the caller's own). Raises Denied, or CloudError for any other refusal."""
         credentials = self._credentials(account)
         method = self._method(service, region, operation)
@@ -117,6 +117,7 @@ class Access:
         service: str,
         operation: str,
         key: str,
+        /,
         *,
         chain: str = "NextToken",
         **parameters: Any,

@@ -47,6 +47,15 @@ class Compute:
         ]
         return {"Vpcs": vpcs}
 
+    def ec2_DescribeSubnets(self, call: Call, account: str) -> Mapping[str, Any]:
+        (criterion,) = call.parameters["Filters"]
+        subnets = [
+            {"SubnetId": network.subnet, "VpcId": network.vpc, "AvailabilityZone": f"{call.region}a"}
+            for network in self._place(call, account).networks
+            if criterion["Name"] == "vpc-id" and network.vpc in criterion["Values"]
+        ]
+        return {"Subnets": subnets}
+
     def ec2_DescribeVpcAttribute(self, call: Call, account: str) -> Mapping[str, Any]:
         network = self._network(call, account, call.parameters["VpcId"])
         if call.parameters["Attribute"] == "enableDnsSupport":

@@ -6,7 +6,7 @@ itself. Texts: GuardDuty user guide, gdu-assess-coverage-ec2, -bottlerocket-ecs-
 
 from datetime import datetime, timedelta
 
-from pipeline.rehearsal.organization.state import EC2_AGENT, MONITORING, Cluster, Features, Host, Place
+from pipeline.rehearsal.organization.state import EC2_AGENT, MONITORING, Cluster, Features, Host, Place, Service
 
 EXECUTION = "SSM Instance Association Execution Failed"
 HEALTHY, UNHEALTHY = "HEALTHY", "UNHEALTHY"
@@ -114,6 +114,14 @@ def _issue(place: Place, host: Host, features: Features) -> str | None:
     return None  # installed by hand or not at all, and never heard: GuardDuty does not know it
 
 
+def issues_of(service: Service, now: datetime) -> tuple[str, ...]:
+    """What is said of a service; a new deployment, once it is complete, puts right what was only about its age."""
+    if service.deploying_until is None or now < service.deploying_until:
+        return service.issues
+    about_age = ("Services deployed", "requires a new deployment", "Tasks started")
+    return tuple(issue for issue in service.issues if not any(part in issue for part in about_age))
+
+
 def cluster_row(
     place: Place, cluster: Cluster, features: Features, *, member: bool, now: datetime
 ) -> tuple[str, int, int, tuple[str, ...]] | None:
@@ -126,6 +134,6 @@ def cluster_row(
         return None
     rows = [host_row(place, host, features, member=member, now=now) for host in hosts]
     covered = sum(row is not None and row[0] == HEALTHY for row in rows)
-    issues = tuple(dict.fromkeys(issue for service in cluster.services for issue in service.issues))
+    issues = tuple(dict.fromkeys(issue for service in cluster.services for issue in issues_of(service, now)))
     status = HEALTHY if covered == len(hosts) and not issues else UNHEALTHY
     return status, covered, len(hosts), issues[:50]

@@ -257,18 +257,12 @@ class World:
         if again := self.redeployed.get((place.account, place.region, cluster.name, spec.name)):
             service.deployed = again
             service.deploying_until = again + timedelta(minutes=2)
-            if service.deploying_until <= self.clock.now():
-                service.issues = tuple(issue for issue in service.issues if not _mended_by_deployment(issue))
         return service
 
     def forget(self, number: str, region: str) -> None:
         """Make the place anew when it is asked for next, as something of it was changed."""
         with self.lock:
             self._places.pop((number, region), None)
-
-
-def _mended_by_deployment(issue: str) -> bool:
-    return "Services deployed" in issue or "requires a new deployment" in issue or "Tasks started" in issue
 
 
 class _Serial:
