@@ -90,6 +90,7 @@ def plan(_: Context, on: str = "local", region: str = "") -> None:
         "organization": "the YAML file of the rehearsed organization",
         "role": "name of the role to assume in each member account",
         "look-inside": "yes: run a script that only reads on troubled hosts, by SSM (on local unless `no`)",
+        "watch": "look again every 30 s until everything is covered, and say what changed",
         "earlier": "html: earlier results (json or resume files, separated by commas) to show a trend",
     }
 )
@@ -110,6 +111,7 @@ def coverage(
     role: str = "",
     look_inside: str = "",
     earlier: str = "",
+    watch: bool = False,
 ) -> None:
     """Say what GuardDuty covers, what it does not, why, and what to do: an instance, an account, an organization."""
     from pipeline.diagnosis import command
@@ -129,6 +131,7 @@ def coverage(
         role=role,
         look_inside=look_inside,
         earlier=earlier,
+        watch=watch,
         show=print,
     )
 

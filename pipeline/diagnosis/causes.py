@@ -51,6 +51,8 @@ class Sign(StrictModel):
     issue: IssueText | None = None
     when: Conditions | None = None
     unless: Conditions | None = None
+    event: NonEmpty | None = None
+    """The text as an EventBridge pattern, in the spelling of AWS's page; `*` stands for anything."""
     evidence: NonEmpty
     source: NonEmpty
 
@@ -60,6 +62,10 @@ class Sign(StrictModel):
             raise ValueError("a sign has either `issue` or `when`")
         if self.when is not None and not self.when.model_dump(exclude_none=True):
             raise ValueError("`when` names no fact, so it would always hold")
+        if (self.issue is None) != (self.event is None):
+            raise ValueError("a sign with `issue` has `event` too, and no other has")
+        if self.event is not None and "**" in self.event:
+            raise ValueError("EventBridge takes no two `*` in a row")
         _require_texts(self.evidence)
         return self
 

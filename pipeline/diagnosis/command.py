@@ -12,6 +12,7 @@ import boto3
 from pipeline.cache import say_on_stderr
 from pipeline.clock import Clock, SystemClock
 from pipeline.diagnosis import outputs
+from pipeline.diagnosis import watch as watching
 from pipeline.diagnosis.access import ROLE, Access
 from pipeline.diagnosis.scope import Scope, read_scope
 from pipeline.diagnosis.summary import Summary, summarise
@@ -96,6 +97,7 @@ def coverage(
     role: str = "",
     look_inside: str = "",
     earlier: str = "",
+    watch: bool = False,
     show: Callable[[str], object],
     say: Callable[[str], None] = say_on_stderr,
 ) -> None:
@@ -111,6 +113,8 @@ def coverage(
     place = open_place(on, wanted.regions, organization)
     scope = Scope(wanted.accounts, place.regions, wanted.cluster, wanted.group, wanted.instance)
     inside = look_inside == "yes" or (place.is_local and look_inside != "no")
+    if watch and (out or resume or format != "table"):
+        raise UsageError("--watch shows changes, and nothing else", remedy="leave --out, --format and --resume out")
     with as_interrupted(), _ledger_path(resume) as path:
         survey = Survey(
             access=Access(place.session, place.clock, role=role or ROLE),
@@ -119,6 +123,9 @@ def coverage(
             look_inside=inside,
             say=say,
         )
+        if watch:
+            watching.watch(survey.run, place.clock, show=show)
+            return
         ledger = survey.run(Path(path), resume=bool(resume))
         summary = summarise(ledger)
         if scope.instance and not summary.hosts.total():
