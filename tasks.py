@@ -105,7 +105,7 @@ def coverage(
     instance: str = "",
     format: str = "table",
     out: str = "",
-    fail_under: float = 0.0,
+    fail_under: str = "",
     resume: str = "",
     organization: str = "",
     role: str = "",

@@ -91,7 +91,7 @@ def coverage(
     instance: str = "",
     format: str = "table",
     out: str = "",
-    fail_under: float = 0,
+    fail_under: float | str = 0,
     resume: str = "",
     organization: str = "",
     role: str = "",
@@ -104,8 +104,7 @@ def coverage(
     """Show what is covered, what is not, why, and what to do. Raises ProofError when it is under `fail_under` %."""
     if format not in FORMATS:
         raise UsageError(f"there is no format {format}", expected=", ".join(FORMATS), where="--format")
-    if not 0 <= fail_under <= 100:
-        raise UsageError(f"--fail-under {fail_under:g} is no percentage", expected="0 to 100", where="--fail-under")
+    wanted_percent = _percentage(fail_under)
     if look_inside not in ("", "yes", "no"):
         raise UsageError(f"--look-inside {look_inside} is unclear", expected="yes or no", where="--look-inside")
     before = [Path(name) for name in earlier.split(",") if name]
@@ -138,7 +137,18 @@ def coverage(
             )
         text = outputs.write(format, ledger, summary, Path(out) if out else None, before)
     show(text)
-    judge(summary, fail_under)
+    judge(summary, wanted_percent)
+
+
+def _percentage(given: float | str) -> float:
+    """A percentage of the command line; nothing given is 0. Raises UsageError for anything else."""
+    try:
+        value = float(given or 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 100:
+        raise UsageError(f"--fail-under {given} is no percentage", expected="0 to 100", where="--fail-under")
+    return value
 
 
 def _ledger_path(resume: str) -> AbstractContextManager[str]:

@@ -385,12 +385,12 @@ def inside(access: Access, account: str, region: str, ids: Sequence[str], clock:
             clock.sleep(3)
         for row in rows:
             output = "".join(plugin.get("Output", "") for plugin in row.get("CommandPlugins", ()))
-            if (seen := _inside(output)) is not None:
+            if (seen := read_inside(output)) is not None:
                 found[row["InstanceId"]] = seen
     return found
 
 
-def _inside(output: str) -> Inside | None:
+def read_inside(output: str) -> Inside | None:
     """The line of JSON in a command's output; None when the host could not tell."""
     line = next((line for line in output.splitlines() if line.startswith("{")), "")
     try:

@@ -161,7 +161,9 @@ def test_every_format_goes_to_a_file(tmp_path: Path, format: str) -> None:
     ("given", "complaint"),
     [
         ({"format": "pdf"}, "there is no format pdf"),
-        ({"fail_under": 101.0}, "--fail-under 101 is no percentage"),
+        ({"fail_under": "101"}, "--fail-under 101 is no percentage"),
+        ({"fail_under": "1x"}, "--fail-under 1x is no percentage"),
+        ({"fail_under": "nan"}, "--fail-under nan is no percentage"),
         ({"look_inside": "maybe"}, "--look-inside maybe is unclear"),
         ({"on": "azure"}, "there is no target azure"),
         ({"region": "eu-west-9"}, "example is not in eu-west-9"),
