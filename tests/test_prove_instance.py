@@ -171,6 +171,13 @@ def test_failed_checks_are_named_the_first_twenty_of_them(host: Host) -> None:
     assert report["checks"]["failures"][1].startswith('check "1" \\ \n{ü')
 
 
+def test_titles_that_json_writes_long_are_cut_until_ssm_keeps_the_line(host: Host) -> None:
+    failures = [{"title": "🍞" * 300} for _ in range(30)]
+    host.checks({**REPORT, "failures": failures}, 1)
+
+    assert 5 < len(host.prove()[0]["checks"]["failures"]) < 10
+
+
 def test_short_titles_all_fit(host: Host) -> None:
     failures = [{"title": f"check {number}"} for number in range(30)]
     host.checks({**REPORT, "failures": failures}, 1)
@@ -231,6 +238,19 @@ def test_checks_that_cannot_run_are_a_failure_and_the_carried_ones_take_their_pl
     (failure,) = report["checks"]["failures"]
     assert failure.startswith(f"ovenproof-check could not run: {why}")
     assert (report["checks"]["passed"], report["checks"]["failed"]) == (4, 1)
+
+
+def test_checks_that_hang_are_ended_and_there_is_a_report_all_the_same(host: Host) -> None:
+    host.checks(REPORT, 0)
+    host.program("timeout", 'echo "$*" >"$STATE/limit"\nexit 124\n')
+
+    report, code = host.prove()
+
+    assert code == 1
+    assert report["checks"]["failures"] == [
+        "ovenproof-check could not run: it ended with code 124 and without a report"
+    ]
+    assert host.read("limit") == "320 ovenproof-check --format json --window 20\n"
 
 
 # -- any other host ---------------------------------------------------------------------------------------------------
@@ -353,6 +373,12 @@ def test_a_boot_that_never_ends_is_not_waited_for_without_end(host: Host) -> Non
     host.prove()
 
     assert len(host.read("slept").splitlines()) == 91  # 180 s, two at a time, and the window
+
+
+def test_of_two_installed_packages_the_last_is_told(host: Host) -> None:
+    host.program("rpm", "echo 1.16.0\necho 1.17.1\n")
+
+    assert host.prove()[0]["agent_version"] == "1.17.1"
 
 
 @pytest.mark.parametrize(

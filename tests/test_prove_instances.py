@@ -43,13 +43,14 @@ class Proof:
         self.calls: list[tuple[str, Mapping[str, Any]]] = []
         self.world = World(spec, self.clock, faults=faults, switches=switches or Switches())
         self.start = self.clock.monotonic()
-        proof, ask = self, self.world.call
+        self.ask = self.world.call  # AWS's own answer, past `answers`
+        proof = self
 
         def call(service: str, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
             proof.calls.append((operation, given))
             name = f"{service}.{operation}"
             told = answers(proof, name, given)
-            return ask(service, operation, given) if told is None else told
+            return proof.ask(service, operation, given) if told is None else told
 
         self.world.call = call  # type: ignore[method-assign, assignment]
         seams = Seams(
@@ -220,6 +221,8 @@ def test_coverage_is_waited_for_up_to_its_limit_and_no_longer(rolled: FleetSpec)
 
     assert proof.status == "Failed"
     assert 900 < proof.seconds < 1000
+    asked = [given["FilterCriteria"]["FilterCriterion"][1] for given in proof.asked("ListCoverage")]
+    assert len(asked[5]["FilterCondition"]["Equals"]) == 1  # who is HEALTHY is not asked about again
     assert proof.execution.step("Prove").attempts == 2  # a script lives ten minutes; the next attempt goes on
 
 
@@ -230,6 +233,24 @@ def test_coverage_that_comes_in_time_is_good_enough(rolled: FleetSpec) -> None:
 
     assert proof.status == "Success"
     assert 700 < proof.seconds < 760
+
+
+def test_the_bad_hosts_are_told_first(rolled: FleetSpec) -> None:
+    def answers(proof: Proof, name: str, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        if name != "ssm.ListCommandInvocations":
+            return None
+        told = proof.ask("ssm", name.removeprefix("ssm."), given)
+        last = told["CommandInvocations"][-1]["CommandPlugins"][0]
+        last["Output"] = last["Output"].replace('"enabled": true', '"enabled": false')
+        return told
+
+    proof = Proof(rolled, answers=answers)
+
+    assert proof.status == "Failed"
+    assert proof.hosts[0]["instance"] == list(proof.world.hosts)[-1]
+    assert proof.hosts[0]["problems"] == [
+        "the unit amazon-guardduty-agent is not enabled, so it would be gone after a reboot"
+    ]
 
 
 def test_guardduty_that_is_not_enabled_is_said_at_once(rolled: FleetSpec) -> None:
@@ -321,6 +342,40 @@ def test_a_host_that_leaves_the_group_meanwhile_is_not_held_against_it(rolled: F
 
     assert proof.status == "Success"
     assert proof.reason == "19 hosts proved themselves"
+
+
+def test_a_host_that_joins_the_group_meanwhile_has_its_own_time(rolled: FleetSpec) -> None:
+    faults = [
+        Fault(kind="coverage-absent", image="any", first=1, until=510),
+        Fault(kind="scale-out-mid-way", after=400),  # in service after 30 s more, healthy after some 150
+    ]
+
+    proof = Proof(rolled, faults=faults, Group="example", CoverageTimeoutSeconds=520)
+
+    assert proof.status == "Success"
+    assert proof.reason == "21 hosts proved themselves"
+    assert proof.execution.step("Prove").attempts == 2
+
+
+def test_hosts_of_the_group_that_are_out_of_service_are_not_asked(rolled: FleetSpec) -> None:
+    (group,) = rolled.groups
+    spec = rolled.model_copy(update={"groups": (group.model_copy(update={"standby": 2}),)})
+
+    assert Proof(spec).reason == "20 hosts proved themselves"
+
+
+def test_a_host_that_ssm_lost_does_not_keep_the_others_from_being_asked(rolled: FleetSpec) -> None:
+    def answers(proof: Proof, name: str, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        if name != "ssm.DescribeInstanceInformation" or len(proof.asked("DescribeInstanceInformation")) > 1:
+            return None
+        told = proof.ask("ssm", name.removeprefix("ssm."), given)
+        told["InstanceInformationList"][0]["PingStatus"] = "ConnectionLost"
+        return told
+
+    proof = Proof(rolled, answers=answers)
+
+    assert proof.status == "Success"
+    assert [len(given["InstanceIds"]) for given in proof.asked("SendCommand")] == [19, 1]
 
 
 def test_more_than_fifty_hosts_are_asked_fifty_at_a_time(rolled: FleetSpec) -> None:
@@ -441,6 +496,7 @@ def test_a_refusal_is_a_verdict_and_hosts_are_not_asked_again_and_again(rolled: 
     "operation",
     [
         "autoscaling.DescribeAutoScalingGroups",
+        "ec2.DescribeInstances",
         "ssm.DescribeInstanceInformation",
         "ssm.SendCommand",
         "ssm.ListCommandInvocations",

@@ -108,7 +108,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     Out: State `proven` or `failed`, Reason, Hosts (JSON text: for each host kernel, unit, agent, checks, coverage,
     problems; the bad ones first), Count.
     """
-    named = list(dict.fromkeys(events["InstanceIds"]))
+    named = list(events["InstanceIds"])
     window = min(max(int(events["WindowSeconds"]), 1), LONGEST_WINDOW)
     since, patience = float(events["Since"]), float(events["CoverageTimeoutSeconds"])
     known: dict[str, dict[str, Any]] = {}  # by host: since, command, sent, report, row
@@ -117,9 +117,8 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         ids, fault = wanted(named, events["Group"])
         if fault:
             return answer({}, fault)
-        late = time.time() if known else since  # a host that joins the group meanwhile has its own time
-        for one in ids:
-            known.setdefault(one, {"since": max(late, since)})
+        for one, started in launched([one for one in ids if one not in known]).items():
+            known[one] = {"since": max(started, since)}  # a host that joins the group meanwhile has its own time
         hosts = {one: known[one] for one in ids}
         ask(hosts, window)
         hear(hosts, window)
@@ -153,6 +152,23 @@ def wanted(named: list[str], group: str) -> tuple[list[str], str]:
         return [], f"there is no Auto Scaling group {group} in this account and region"
     ids = [one["InstanceId"] for one in found["Instances"] if one["LifecycleState"] == "InService"]
     return ids, "" if ids else f"the group {group} has no host in service"
+
+
+def launched(ids: list[str]) -> dict[str, float]:
+    """When each host was launched, in seconds since 1970; 0 for one that EC2 does not show (yet)."""
+    ec2 = boto3.client("ec2")
+    found = dict.fromkeys(ids, 0.0)
+    for some in chunks(ids, 100):
+        page: dict[str, Any] = {"Filters": [{"Name": "instance-id", "Values": some}]}
+        while True:
+            listed = ec2.describe_instances(**page)
+            for reservation in listed["Reservations"]:
+                for instance in reservation["Instances"]:
+                    found[instance["InstanceId"]] = instance["LaunchTime"].timestamp()
+            if not listed.get("NextToken"):
+                break
+            page["NextToken"] = listed["NextToken"]
+    return found
 
 
 def answer(hosts: dict[str, Any], reason: str) -> dict[str, Any]:
