@@ -24,6 +24,11 @@ REGION_HELP = "AWS region; the catalog's default region unless given"
 Body = TypeVar("Body", bound=Callable[..., Any])
 
 
+def say(text: str) -> None:
+    """A line for the user, at once also where output is a pipe."""
+    print(text, flush=True)
+
+
 def tells_errors(body: Body) -> Body:
     """Turn the errors a user can meet into their message and exit code; anything else is a bug and keeps its trace."""
 
@@ -229,6 +234,106 @@ def fix(
         organization=organization,
         show=print,
     )
+
+
+FLEET_HELP = "with `local`: an example fleet (twenty, single, tight, gpu, managed-draining, blocked) or a fleet file"
+
+
+@task(
+    help={
+        "group": "the Auto Scaling group",
+        "cluster": "its ECS cluster; found unless given",
+        "image": "an image; the promoted one unless given",
+        "lane": "surge, rolling or replace-root-volume; preflight chooses unless given",
+        "canary": "hosts that are proven before the rest follows",
+        "alarm": "a CloudWatch alarm that must be quiet; may be given several times",
+        "on-drain-timeout": "fail, skip-host or proceed",
+        "calendar": "ARN of a Change Calendar that must be open",
+        "dry-run": "stop after the plan",
+        "follow": "with `aws`: an execution to come back to",
+        "fleet": FLEET_HELP,
+        "on": ON_HELP,
+        "region": REGION_HELP,
+    },
+    iterable=["alarm"],
+)
+@tells_errors
+def roll(
+    _: Context,
+    alarm: list[str],
+    group: str = "example",
+    cluster: str = "",
+    image: str = "",
+    lane: str = "",
+    canary: int = 1,
+    on_drain_timeout: str = "",
+    calendar: str = "",
+    dry_run: bool = False,
+    follow: str = "",
+    fleet: str = "",
+    on: str = "local",
+    region: str = "",
+) -> None:
+    """Roll a group onto the image: preflight, plan with predicted time, canary, gate, the rest; back if it fails."""
+    from pipeline import roll as rolls
+
+    request = rolls.RollRequest(
+        group=group,
+        cluster=cluster,
+        image=image,
+        lane=lane,
+        canary=canary,
+        alarms=alarm,
+        on_drain_timeout=on_drain_timeout,
+        calendar=calendar,
+    )
+    rolls.roll(request, on=on, region=region, fleet=fleet, dry_run=dry_run, follow=follow, say=say)
+
+
+@task(help={"group": "the Auto Scaling group", "fleet": FLEET_HELP, "on": ON_HELP, "region": REGION_HELP})
+@tells_errors
+def rollback(_: Context, group: str = "example", fleet: str = "", on: str = "local", region: str = "") -> None:
+    """Bring a group back to what it ran before its last roll: during it, after it failed, after it succeeded."""
+    from pipeline import roll as rolls
+
+    rolls.rollback(group, on=on, region=region, fleet=fleet, say=say)
+
+
+@task(
+    help={
+        "fleet": "an example fleet or a fleet file; may be given several times; the examples unless given",
+        "case": "one case, as the table names it: shows its steps and what happened",
+        "quick": "cancels and deaths without crossing them with what AWS leaves open",
+        "report": "an HTML page to write (with --case: an SVG picture)",
+    },
+    iterable=["fleet"],
+)
+@tells_errors
+def rehearse(_: Context, fleet: list[str], case: str = "", quick: bool = False, report: str = "") -> None:
+    """Roll fleets in the model with every fault, cancel and death at every step, and tell every rule that breaks."""
+    from pipeline import rehearse as rehearsals
+
+    rehearsals.rehearse(fleets=fleet, case=case, quick=quick, report=report, say=say)
+
+
+@task(
+    help={
+        "group": "the Auto Scaling group",
+        "instance": "a host; may be given several times",
+        "fleet": FLEET_HELP,
+        "on": ON_HELP,
+        "region": REGION_HELP,
+    },
+    iterable=["instance"],
+)
+@tells_errors
+def prove_fleet(
+    _: Context, instance: list[str], group: str = "", fleet: str = "", on: str = "local", region: str = ""
+) -> None:
+    """Prove hosts: kernel, unit over a window, checks, GuardDuty coverage; each failure with its remedy."""
+    from pipeline import roll as rolls
+
+    rolls.prove_fleet(group, instance, on=on, region=region, fleet=fleet, say=say)
 
 
 @task(help={"before": "a record: its file or bake id", "after": "the other one"})

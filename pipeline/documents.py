@@ -127,57 +127,80 @@ def _checked(file: Path) -> str:
 def bundled(file: Path) -> str:
     """A script that stands by itself: what it imports from its neighbours comes with it.
 
-    Only `from neighbour import name` is understood; anything else a script imports has to be there in SSM.
+    Only `from neighbour import name` is understood; anything else a script imports has to be there in SSM. Docstrings
+    below the first, comments and type hints are for readers of the file: without them five scripts fit a document.
     """
     text = _checked(file)
-    lines = text.splitlines(keepends=True)
+    body = ast.parse(text).body
     wanted: dict[str, set[str]] = {}
-    removed: set[int] = set()
-    for node in ast.parse(text).body:
+    imports: list[ast.stmt] = []
+    own: list[ast.stmt] = []
+    for node in body[1:]:
         if isinstance(node, ast.ImportFrom) and node.module and (file.parent / f"{node.module}.py").exists():
             wanted.setdefault(node.module, set()).update(alias.name for alias in node.names)
-            removed.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    if not wanted:
-        return text
-    own = "".join(line for number, line in enumerate(lines, start=1) if number not in removed)
-    imports, definitions = _imports(own), []
-    for module, names in sorted(wanted.items()):
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        else:
+            own.append(node)
+    from_neighbours: dict[str, ast.stmt] = {}
+    while wanted:
+        module, names = wanted.popitem()
         neighbour = file.parent / f"{module}.py"
-        definitions += _definitions(neighbour, names)
-        imports += [line for line in _imports(_checked(neighbour)) if line not in imports]
-    body = ast.parse(own).body
-    start = next((node.lineno for node in body[1:] if not isinstance(node, ast.Import | ast.ImportFrom)), 1)
-    rest = "".join(own.splitlines(keepends=True)[start - 1 :])
-    everything = "\n\n\n".join([*definitions, rest.strip("\n")])
-    used = {node.id for node in ast.walk(ast.parse(everything)) if isinstance(node, ast.Name)}
-    needed = sorted(line for line in set(imports) if set(_bound(line)) & used)
-    docstring = ast.get_source_segment(own, body[0])
-    return f"{docstring}\n\n" + "\n".join(needed) + "\n\n\n" + everything + "\n"
+        needed, theirs, others = _definitions(neighbour, names)
+        imports += theirs
+        from_neighbours |= {name: node for name, node in needed.items() if name not in from_neighbours}
+        for other, more in others.items():
+            wanted.setdefault(other, set()).update(more)
+    slim = _Slim().visit(ast.Module(body=[*from_neighbours.values(), *own], type_ignores=[]))
+    used = {node.id for node in ast.walk(slim) if isinstance(node, ast.Name)}
+    needed_imports = sorted({ast.unparse(node) for node in imports if set(_bound(node)) & used})
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    return f'''"""{docstring}"""\n\n''' + "\n".join(needed_imports) + "\n\n" + ast.unparse(slim) + "\n"
 
 
-def _imports(text: str) -> list[str]:
-    found = []
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.append(ast.unparse(node))
-    return found
+class _Slim(ast.NodeTransformer):
+    """Takes away what only a reader needs."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        node.returns = None
+        for argument in [*node.args.args, *node.args.kwonlyargs]:
+            argument.annotation = None
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return node
+        return self.generic_visit(ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node))
 
 
-def _bound(line: str) -> list[str]:
-    (node,) = ast.parse(line).body
-    assert isinstance(node, ast.Import | ast.ImportFrom)  # noqa: S101 - `_imports` made the line
+def _bound(node: ast.stmt) -> list[str]:
+    assert isinstance(node, ast.Import | ast.ImportFrom)  # noqa: S101 - only those are gathered
     return [alias.asname or alias.name for alias in node.names]
 
 
-def _definitions(file: Path, names: set[str]) -> list[str]:
-    """Source of the top-level definitions called `names`, and of whatever those use, in the file's order."""
+def _definitions(file: Path, names: set[str]) -> tuple[dict[str, ast.stmt], list[ast.stmt], dict[str, set[str]]]:
+    """The definitions called `names` with whatever those use, in the file's order; the file's imports; and what it
+    takes from neighbours of its own."""
     text = _checked(file)
     nodes: dict[str, ast.stmt] = {}
+    imports: list[ast.stmt] = []
+    neighbours: dict[str, tuple[str, str]] = {}
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             nodes[node.name] = node
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             nodes[node.targets[0].id] = node
+        elif isinstance(node, ast.ImportFrom) and node.module and (file.parent / f"{node.module}.py").exists():
+            neighbours |= {alias.name: (node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
     if unknown := sorted(names - set(nodes)):
         raise CatalogError(
             f"{file.name} defines no {unknown[0]}",
@@ -186,12 +209,15 @@ def _definitions(file: Path, names: set[str]) -> list[str]:
             remedy="import what is there",
         )
     needed: set[str] = set()
+    others: dict[str, set[str]] = {}
     queue = sorted(names)
     while queue:
         name = queue.pop()
-        if name not in needed:
-            needed.add(name)
-            used = {node.id for node in ast.walk(nodes[name]) if isinstance(node, ast.Name)}
-            queue += sorted(used & set(nodes))
-    # A definition's own source, without what stands between definitions: comments there are for readers of the file.
-    return [str(ast.get_source_segment(text, node)) for name, node in nodes.items() if name in needed]
+        if name in needed:
+            continue
+        needed.add(name)
+        used = {node.id for node in ast.walk(nodes[name]) if isinstance(node, ast.Name)}
+        queue += sorted(used & set(nodes))
+        for module, theirs in (neighbours[one] for one in used & set(neighbours)):
+            others.setdefault(module, set()).add(theirs)
+    return {name: node for name, node in nodes.items() if name in needed}, imports, others

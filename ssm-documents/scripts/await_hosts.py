@@ -25,10 +25,10 @@ LAUNCH_FAILURES = 3
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     """In: Group, Cluster, Version, Image, From (the old version), Count (0: the group's desired capacity),
-    RefreshId (may be empty), Since (seconds since 1970), TimeoutSeconds, Alarms.
+    RefreshId, Lane, TimeoutSeconds (from the start of the refresh on), Alarms.
 
     Out: State `ready` or `failed`, Reason, Ids of the hosts, Together (`yes`, or `no` where the refresh launches
-    only as much as was terminated before).
+    only as much as was terminated before), Now (seconds since 1970).
     """
     moved: dict[str, float] = {"at": time.time()}
     before: list[int] = []
@@ -45,32 +45,36 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
             )
         if loud := firing(events["Alarms"]):
             return failed(f"alarm not quiet: {', '.join(loud)}")
-        if events["RefreshId"]:
-            for refresh in refreshes_of(events["Group"], events["RefreshId"]):
-                if refresh["Status"] in GONE_WRONG:
-                    return failed(f"the instance refresh is {refresh['Status']}: {refresh.get('StatusReason', '')}")
+        since = time.time()
+        for refresh in refreshes_of(events["Group"], events["RefreshId"]):
+            if refresh["Status"] in GONE_WRONG:
+                return failed(f"the instance refresh is {refresh['Status']}: {refresh.get('StatusReason', '')}")
+            since = refresh["StartTime"].timestamp() if "StartTime" in refresh else since
+        if events["Lane"] != "surge" and not events["Count"]:
+            return ready([], "no", 0)  # the hosts go in batches, so the drain goes along with them
         wanted = events["Count"] or group["DesiredCapacity"]
         new = [i for i in group["Instances"] if is_on(i, events["Version"], events["Image"])]
         serving = sorted(i["InstanceId"] for i in new if i["LifecycleState"] == "InService")
-        ready: list[str] = []
+        placeable: list[str] = []
         if len(serving) >= wanted:
             hosts = ecs_hosts(events["Cluster"], serving)
-            ready = [one for one in serving if is_ready(hosts.get(one))]
-            if len(ready) >= wanted:
-                chosen = ready[: events["Count"]] if events["Count"] else ready
-                return {"State": "ready", "Reason": "", "Ids": chosen[:50], "Together": "yes", "Ready": len(ready)}
-        reason = f"{len(ready)} of {wanted} hosts of version {events['Version']} are ready, {len(serving)} in service"
-        counted = [len(new), len(serving), len(ready)]
+            placeable = [one for one in serving if is_ready(hosts.get(one))]
+            if len(placeable) >= wanted:
+                return ready(placeable[: events["Count"] or None], "yes", len(placeable))
+        reason = (
+            f"{len(placeable)} of {wanted} hosts of version {events['Version']} are ready, {len(serving)} in service"
+        )
+        counted = [len(new), len(serving), len(placeable)]
         if counted != before:
             before[:], moved["at"] = counted, time.time()
         idle = time.time() - moved["at"]
         held = [i for i in group["Instances"] if i["LifecycleState"].startswith("Terminating:Wait")]
         if not events["Count"] and held and serving and len(new) == len(serving) and idle >= STALLED_SECONDS:
-            return {"State": "ready", "Reason": reason, "Ids": serving[:50], "Together": "no", "Ready": len(serving)}
-        if len(new) < wanted and (why := launch_failures(events["Group"], float(events["Since"]))):
+            return ready(serving, "no", len(serving))
+        if len(new) < wanted and (why := launch_failures(events["Group"], since)):
             return failed(f"{reason}; {why}")
-        if time.time() - float(events["Since"]) > events["TimeoutSeconds"]:
-            silent = [one for one in serving if one not in ready]
+        if time.time() - since > events["TimeoutSeconds"]:
+            silent = [one for one in serving if one not in placeable]
             tail = f"; never ready: {', '.join(silent[:5])}" if silent else ""
             return failed(f"after {events['TimeoutSeconds']} s {reason}{tail}")
         return {"State": "waiting", "Reason": reason}
@@ -78,8 +82,18 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     return wait_for(look)
 
 
+def ready(ids: list[str], together: str, count: int) -> dict[str, Any]:
+    return {
+        "State": "ready",
+        "Reason": f"{count} hosts are ready",
+        "Ids": ids[:50],
+        "Together": together,
+        "Now": str(time.time()),
+    }
+
+
 def failed(reason: str) -> dict[str, Any]:
-    return {"State": "failed", "Reason": reason[:500], "Ids": [], "Together": "yes", "Ready": 0}
+    return {"State": "failed", "Reason": reason[:500], "Ids": [], "Together": "yes", "Now": str(time.time())}
 
 
 def launch_failures(group: str, since: float) -> str:

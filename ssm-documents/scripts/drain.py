@@ -26,13 +26,16 @@ from fleetview import (
 
 HEARTBEAT_AFTER_SECONDS = 3000
 MANAGED_HOOK = "ecs-managed-draining-termination-hook"
+SWAPPING = "ReplacingRootVolume"
+GOING = ("Terminating", SWAPPING)
+HELD = ("Terminating:Wait", "ReplacingRootVolume:Wait")
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     """In: Group, Cluster, Version and Image (what is to stay), RefreshId (may be empty), Since (seconds since 1970),
     DrainTimeoutSeconds, OnTimeout (`fail`, `skip-host`, `proceed`), TimeoutSeconds for the whole, Alarms,
     Together (`yes`: every host that has to go drains at once, when all that stay are ready; `no`: those that the
-    refresh has chosen, as they come).
+    refresh has chosen, as they come), Back (`yes` on the way back: the group's latest refresh is the one).
 
     Out: State `done` or `failed`, Reason, Stopped (hosts whose tasks went down with them because of `proceed`).
     """
@@ -47,28 +50,38 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
             return failed(f"the group {events['Group']} is gone", stopped)
         if loud := firing(events["Alarms"]):
             return failed(f"alarm not quiet: {', '.join(loud)}", stopped)
-        refresh = refresh_state(events["Group"], events["RefreshId"])
-        if refresh.get("Status") in ("Failed", "Cancelled", "RollbackFailed"):
-            return failed(f"the instance refresh is {refresh['Status']}: {refresh.get('StatusReason', '')}", stopped)
+        refresh = refresh_state(events["Group"], events["RefreshId"], back=events["Back"] == "yes")
         instances = {i["InstanceId"]: i for i in group["Instances"] if i["LifecycleState"] != "Terminated"}
-        leaving = {one for one, i in instances.items() if i["LifecycleState"].startswith("Terminating")}
+        leaving = {one for one, i in instances.items() if i["LifecycleState"].startswith(GOING)}
         wanted = {one for one, i in instances.items() if is_on(i, events["Version"], events["Image"])} - leaving
         staying = {one for one in wanted if instances[one]["LifecycleState"] == "InService"}
         old = {one for one in set(instances) - leaving - wanted if instances[one]["LifecycleState"] == "InService"}
         desired = group["DesiredCapacity"]
-        if refresh.get("Status") not in ACTIVE_REFRESH and set(instances) == staying and len(staying) >= desired:
+        hosts = ecs_hosts(events["Cluster"], sorted(instances))
+        resting = [hosts[one] for one in sorted(staying) if one in hosts and hosts[one]["status"] == "DRAINING"]
+        set_state(events["Cluster"], resting, "DRAINING", "ACTIVE")
+        at_rest = refresh.get("Status") not in ACTIVE_REFRESH and not resting
+        if at_rest and set(instances) == staying and len(staying) >= desired:
             return {
                 "State": "done",
                 "Reason": f"{len(staying)} hosts of version {events['Version']} are in service and no other",
                 "Stopped": stopped[:50],
+                "Now": str(time.time()),
             }
-        hosts = ecs_hosts(events["Cluster"], sorted(instances))
+        status = refresh.get("Status")
+        if status in ("Failed", "RollbackFailed") or (status == "Cancelled" and events["Back"] != "yes"):
+            return failed(f"the instance refresh is {status}: {refresh.get('StatusReason', '')}", stopped)
         going = leaving
         if events["Together"] == "yes":
             enough = sum(is_ready(hosts.get(one)) for one in staying) >= desired
             going = leaving | old if enough else set()
-        drain(events["Cluster"], [hosts[one] for one in sorted(going) if one in hosts])
-        held = sorted(one for one in going if instances[one]["LifecycleState"] == "Terminating:Wait")
+        # Never more at once than ECS can do without.
+        spare = sum(is_ready(hosts.get(one)) for one in staying | old | leaving) - desired
+        swapped = [one for one in sorted(going) if instances[one]["LifecycleState"].startswith(SWAPPING)]
+        others = [one for one in sorted(going) if is_ready(hosts.get(one)) and one not in swapped]
+        active = [one for one in swapped if one in hosts] + others[: max(0, spare)]
+        set_state(events["Cluster"], [hosts[one] for one in active], "ACTIVE", "DRAINING")
+        held = sorted(one for one in going if instances[one]["LifecycleState"] in HELD)
         busy = {one: left for one in held if (left := tasks_on(events["Cluster"], hosts.get(one)))}
         for one in held:
             if one not in busy and (one not in hosts or hosts[one]["status"] == "DRAINING"):
@@ -124,22 +137,20 @@ def began(events: dict[str, Any], instance: str, since: float) -> float:
 
 
 def failed(reason: str, stopped: list[str]) -> dict[str, Any]:
-    return {"State": "failed", "Reason": reason[:500], "Stopped": stopped[:50]}
+    return {"State": "failed", "Reason": reason[:500], "Stopped": stopped[:50], "Now": str(time.time())}
 
 
-def refresh_state(group: str, refresh: str) -> dict[str, Any]:
+def refresh_state(group: str, refresh: str, *, back: bool) -> dict[str, Any]:
     """The refresh that is waited for; nothing when none is."""
-    found = refreshes_of(group, refresh) if refresh else []
+    found = refreshes_of(group, refresh) if refresh or back else []
     return found[0] if found else {}
 
 
-def drain(cluster: str, hosts: list[dict[str, Any]]) -> None:
-    """Set the hosts that are not yet DRAINING to it, ten a call (ECS API reference, UpdateContainerInstancesState)."""
-    active = [host["containerInstanceArn"] for host in hosts if host["status"] == "ACTIVE"]
-    for some in chunks(active, 10):
-        boto3.client("ecs").update_container_instances_state(
-            cluster=cluster, containerInstances=some, status="DRAINING"
-        )
+def set_state(cluster: str, hosts: list[dict[str, Any]], before: str, after: str) -> None:
+    """Set the hosts that are `before` to `after`, ten a call (ECS API reference, UpdateContainerInstancesState)."""
+    arns = [host["containerInstanceArn"] for host in hosts if host["status"] == before and host["agentConnected"]]
+    for some in chunks(arns, 10):
+        boto3.client("ecs").update_container_instances_state(cluster=cluster, containerInstances=some, status=after)
 
 
 def let_go(group: str, instance: str, hook: str) -> None:
@@ -160,7 +171,7 @@ def prolong(group: str) -> None:
     """Keep hosts that wait in our hook from being let go by its timeout."""
     found = group_named(group)
     for instance in (found or {}).get("Instances", []):
-        if instance["LifecycleState"] != "Terminating:Wait":
+        if instance["LifecycleState"] not in HELD:
             continue
         try:
             boto3.client("autoscaling").record_lifecycle_action_heartbeat(

@@ -19,15 +19,19 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
 
 def reason_in(steps: Sequence[Mapping[str, Any]]) -> str:
     """Why it went wrong: what a failed step says, or else the last verdict with a reason that is no good one."""
-    verdict = ""
     for step in steps:
         if step["StepStatus"] in ("Failed", "TimedOut"):
-            return f"step {step['StepName']}: {step.get('FailureMessage', step['StepStatus'])}"
+            return f"step {step['StepName']}: {core(step.get('FailureMessage', step['StepStatus']))}"
         outputs = step.get("Outputs", {})
         state, reason = first(outputs, "State"), first(outputs, "Reason")
         if reason and state in ("failed", "shut", "blocked", "refused", "lost"):
-            verdict = f"step {step['StepName']}: {reason}"
-    return verdict or "no step says why"
+            return f"step {step['StepName']}: {reason}"
+    return "no step says why"
+
+
+def core(message: str) -> str:
+    """The words of the innermost document: each one around it says who failed, and repeats the rest."""
+    return message.rpartition("RuntimeError: ")[2].partition("; line ")[0]
 
 
 def first(outputs: Mapping[str, Any], name: str) -> str:

@@ -113,9 +113,7 @@ class Scheduler:
             cluster.containers[container.arn] = container
             world.timeline.host_changed(host)
         self._room_in(cluster)
-        for service in cluster.services.values():
-            if service.spec.scheduling == "DAEMON":
-                self.dirty[service.arn] = service
+        self._daemons_anew(cluster)
 
     def set_status(self, container: ContainerInstance, status: str) -> None:
         """UpdateContainerInstancesState for one of them."""
@@ -145,12 +143,11 @@ class Scheduler:
                 service = task.service
                 if service is None or task.desired == "STOPPED" or service.spec.scheduling == "DAEMON":
                     continue
-                self._orphan(task)
                 if task.status == "PENDING":
+                    self._orphan(task)
                     self.stop(task, "Host is draining")
                 else:
-                    service.retiring[task.arn] = task
-                self.dirty[service.arn] = service
+                    self._retire(task)
         if managed:
             self._drained(container)
 
@@ -206,6 +203,13 @@ class Scheduler:
         if container is not None:
             self._status(container, "INACTIVE")
             container.cluster.containers.pop(container.arn, None)
+            self._daemons_anew(container.cluster)
+
+    def _daemons_anew(self, cluster: ClusterState) -> None:
+        """The hosts that daemons run on have changed."""
+        for service in cluster.services.values():
+            if service.spec.scheduling == "DAEMON":
+                self.dirty[service.arn] = service
 
     def _room_in(self, cluster: ClusterState) -> None:
         for service in cluster.services.values():
@@ -252,13 +256,15 @@ class Scheduler:
         if retiring:
             # minimumHealthyPercent: rounded up. Unhealthy ones do not count, so they may always go.
             spare = service.healthy - math.ceil(desired * spec.minimum_healthy_percent / 100)
-            for task in list(retiring.values()):
-                if task.protected_until > self.world.t and self.world.switches.protection_holds_drain == "yes":
-                    self.world.at(task.protected_until, self._wake, service)
-                    continue
-                if task.healthy and spare <= 0:
-                    continue
-                spare -= task.healthy
+            going = [task for task in service.unfit.values() if not task.healthy]
+            service.unfit.clear()
+            for task in retiring.values() if spare > 0 else ():
+                if spare <= 0:
+                    break
+                if task.healthy and not self._protected(task):
+                    spare -= 1
+                    going.append(task)
+            for task in going:
                 self.stop(task, "Host is draining" if task.revision == service.revision else "Deployment")
         excess = service.live - len(retiring) - desired
         if excess > 0:
@@ -270,6 +276,25 @@ class Scheduler:
                 if task.protected_until <= self.world.t:
                     self.stop(task, "Scaling activity initiated")
 
+    def _retire(self, task: TaskState) -> None:
+        """The service is to replace a task that runs."""
+        service = task.service
+        if service is None:
+            return
+        self._orphan(task)
+        service.retiring[task.arn] = task
+        if not task.healthy:
+            service.unfit[task.arn] = task
+        self.dirty[service.arn] = service
+
+    def _protected(self, task: TaskState) -> bool:
+        """Whether a task's scale-in protection keeps it where it is; if so, the service looks again when it ends."""
+        if task.protected_until <= self.world.t or self.world.switches.protection_holds_drain == "no":
+            return False
+        if task.service is not None:
+            self.world.at(task.protected_until, self._wake, task.service)
+        return True
+
     def _daemon(self, service: ServiceState) -> None:
         covered = {task.container.arn for task in service.tasks.values() if task.desired == "RUNNING"}
         for container in list(service.cluster.containers.values()):
@@ -278,7 +303,11 @@ class Scheduler:
                     self._start(service, container)
                 else:
                     service.wanting = True
-        service.desired = len(service.cluster.containers)
+        # ECS developer guide, service scheduler: one task on each active container instance that meets the constraints.
+        service.desired = sum(
+            container.status == "ACTIVE" and self._allowed(service, container)
+            for container in service.cluster.containers.values()
+        )
 
     def _wake(self, service: ServiceState) -> None:
         self.dirty[service.arn] = service
@@ -524,8 +553,7 @@ class Scheduler:
                 self.world.note(f"somebody deploys {service.spec.name}:{service.revision}")
                 for task in service.tasks.values():
                     if task.desired == "RUNNING":
-                        self._orphan(task)
-                        service.retiring[task.arn] = task
+                        self._retire(task)
                 self.dirty[service.arn] = service
         self.world.timeline.mark("deploy")
 

@@ -170,6 +170,7 @@ class ServiceState:
     revision: int = 1
     tasks: dict[str, TaskState] = field(default_factory=dict)  # not STOPPED
     retiring: dict[str, TaskState] = field(default_factory=dict)  # to be replaced: draining host, or old revision
+    unfit: dict[str, TaskState] = field(default_factory=dict)  # of those, not healthy when it was decided
     live: int = 0  # tasks whose desired status is RUNNING
     pending: int = 0  # of those, not yet RUNNING
     healthy: int = 0  # of those, healthy

@@ -201,9 +201,15 @@ def _container(world: "World", container: ContainerInstance) -> dict[str, Any]:
 
 
 def _containers(cluster: ClusterState, names: Sequence[str]) -> tuple[list[ContainerInstance], list[str]]:
-    by_id = {_short(arn): container for arn, container in cluster.containers.items()} if names else {}
-    found = [by_id[_short(name)] for name in names if _short(name) in by_id]
-    return found, [name for name in names if _short(name) not in by_id]
+    prefix = cluster.arn.replace(":cluster/", ":container-instance/") + "/"
+    found, missing = [], []
+    for name in names:
+        container = cluster.containers.get(prefix + _short(name))
+        if container is None:
+            missing.append(name)
+        else:
+            found.append(container)
+    return found, missing
 
 
 @operation("ecs.DescribeContainerInstances", "cluster containerInstances include")

@@ -1,0 +1,115 @@
+"""How long a roll will take: hosts and the settings of their services in; parts, what dominates them, and floor out.
+
+All times are seconds. A task's move takes D = start of its successor + health checks + deregistration delay + stop
+timeout; hosts drain side by side, so the slowest service counts. The model: ECS developer guide (container instance
+draining), Elastic Load Balancing API reference (target group attributes and their defaults).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Lane = Literal["surge", "rolling", "replace-root-volume", "native"]
+
+NATIVE_MIN_HEALTHY: Final = 90
+"""MinHealthyPercentage of an instance refresh that is not told any (Auto Scaling API reference, RefreshPreferences)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceTimes:
+    """What of a service's settings decides how long one of its tasks takes to move."""
+
+    name: str
+    start: float
+    health: float
+    """Health check interval times the checks that have to pass; 0 without a load balancer."""
+    deregistration: float
+    stop: float
+
+    @property
+    def move(self) -> float:
+        return self.start + self.health + self.deregistration + self.stop
+
+    @property
+    def dominant(self) -> str:
+        """The setting that takes most of it, and how long."""
+        parts = {
+            "the start of its task": self.start,
+            "its target group's health checks (interval x healthy threshold)": self.health,
+            "its target group's deregistration_delay.timeout_seconds": self.deregistration,
+            "its container's stopTimeout": self.stop,
+        }
+        name = max(parts, key=lambda part: parts[part])
+        return f"{self.name}: {name}, {parts[name]:.0f} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupTimes:
+    """A group as far as time goes.
+
+    hosts    how many are replaced; `canary` of them first
+    boot     launch until ECS can place tasks on a host
+    check    the checks on a host, its units watched for a while
+    covered  launch until GuardDuty calls a host HEALTHY
+    gone     a host is empty until it is terminated and the refresh ended
+    warmup   the refresh's own wait after a launch
+    batch    hosts that the rolling lane replaces at a time
+    """
+
+    hosts: int
+    canary: int
+    boot: float
+    check: float
+    covered: float
+    gone: float = 30
+    warmup: float = 0
+    batch: int = 1
+
+    @property
+    def proof(self) -> float:
+        """A new host that is up, until it has proven itself."""
+        return max(self.check, self.covered - self.boot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollTime:
+    """The parts of a roll in their order, with what dominates the longest of them."""
+
+    lane: Lane
+    parts: tuple[tuple[str, float], ...]
+    floor: float
+    dominant: str
+
+    @property
+    def total(self) -> float:
+        return sum(seconds for _, seconds in self.parts)
+
+
+def predict(lane: Lane, group: GroupTimes, services: Sequence[ServiceTimes]) -> RollTime:
+    """What a roll of the group takes in a lane. `native`: an instance refresh with AWS's defaults and nothing else."""
+    slowest = max(services, key=lambda one: one.move, default=None)
+    move = slowest.move if slowest else 0.0
+    dominant = slowest.dominant if slowest and move >= group.boot else f"a host's boot, {group.boot:.0f} s"
+    floor = floor_of(group, services)
+    if lane == "native":
+        batch = max(1, group.hosts - math.ceil(group.hosts * NATIVE_MIN_HEALTHY / 100))
+        rounds = math.ceil(group.hosts / batch)
+        each = max(move, group.boot + group.warmup)
+        return RollTime(
+            lane=lane, parts=((f"{rounds} batches of {batch}", rounds * each),), floor=floor, dominant=dominant
+        )
+    canary = [("canary up", group.boot), ("canary proven", group.proof)] if group.canary < group.hosts else []
+    if lane == "surge":
+        middle = [("the rest up", group.boot), ("all old hosts drain", move), ("old hosts gone", group.gone)]
+    else:
+        rounds = math.ceil((group.hosts - (group.canary if canary else 0)) / max(1, group.batch))
+        middle = [(f"{rounds} batches of {group.batch}", rounds * (group.boot + move + group.gone))]
+    return RollTime(lane=lane, parts=(*canary, *middle, ("all proven", group.proof)), floor=floor, dominant=dominant)
+
+
+def floor_of(group: GroupTimes, services: Sequence[ServiceTimes]) -> float:
+    """What no roll with a canary can be faster than: canary up and proven, the rest up, one move, the last proof."""
+    move = max((one.move for one in services), default=0.0)
+    canary = group.boot + group.proof if group.canary < group.hosts else 0.0
+    return canary + group.boot + move + group.gone + group.check

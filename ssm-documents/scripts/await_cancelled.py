@@ -1,0 +1,40 @@
+"""Wait until the group has no active refresh any more, so that the next one can start.
+
+Whether Cancelling lasts until hosts in a termination hook are gone is not documented. Should it, those hosts are
+drained and let go now: their tasks may then move twice, which is better than a roll that stands still.
+"""
+
+import time
+from typing import Any
+
+from drain import let_go, set_state, tasks_on
+from fleetview import ACTIVE_REFRESH, HOOK, ecs_hosts, group_named, refreshes_of, wait_for
+
+PATIENCE_WITH_CANCELLING_SECONDS = 120
+
+
+def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """In: Group, Cluster, Since (seconds since 1970). Out: State `ended`, Reason."""
+    began = time.time()
+
+    def look() -> dict[str, Any]:
+        active = [one for one in refreshes_of(events["Group"]) if one["Status"] in ACTIVE_REFRESH]
+        if not active:
+            return {"State": "ended", "Reason": "no refresh is active"}
+        status = active[0]["Status"]
+        if status == "Cancelling" and time.time() - began > PATIENCE_WITH_CANCELLING_SECONDS:
+            release(events["Group"], events["Cluster"])
+        return {"State": "waiting", "Reason": f"the instance refresh is {status}"}
+
+    return wait_for(look)
+
+
+def release(group: str, cluster: str) -> None:
+    """Drain the hosts that wait in our hook, and let those go that are empty."""
+    found = group_named(group) or {"Instances": []}
+    held = [i["InstanceId"] for i in found["Instances"] if i["LifecycleState"] == "Terminating:Wait"]
+    hosts = ecs_hosts(cluster, held)
+    set_state(cluster, list(hosts.values()), "ACTIVE", "DRAINING")
+    for one in held:
+        if not tasks_on(cluster, hosts.get(one)):
+            let_go(group, one, HOOK)

@@ -1,0 +1,120 @@
+"""What a way back would have to do: read from the roll's tags, the group's hosts and its refreshes. Changes nothing."""
+
+import time
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from fleetview import (
+    ACTIVE_REFRESH,
+    HOOK,
+    desired_configuration,
+    error_code,
+    group_named,
+    is_on,
+    refreshes_of,
+    tags_of,
+    version_in,
+)
+
+GOING = ("Pending", "InProgress", "Waiting", "PendingApproval", "Scheduled", "RunbookInProgress")
+
+
+def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """In: Group, Cluster (may be empty), Caller (the execution that starts the way back, may be empty), Execution.
+
+    Out: State `nothing`, `refused` or `go`; Way `native` (RollbackInstanceRefresh), `settle` (a refresh is being
+    cancelled: wait, then a new one), `refresh` (a new one), `follow` (one is rolling back already) or `none`; Reason;
+    FromVersion, Image, Cluster, OwnHook, DesiredConfiguration, Preferences, Since.
+    """
+    group = group_named(events["Group"])
+    if group is None:
+        return answer("refused", "none", f"there is no Auto Scaling group {events['Group']}")
+    noted = tags_of(group)
+    if "roll-from" not in noted:
+        return answer("nothing", "none", f"no roll of {events['Group']} is recorded: there is nothing to go back to")
+    template, _, version = noted["roll-from"].rpartition(":")
+    image, cluster = noted.get("roll-from-image", ""), events["Cluster"] or noted.get("roll-cluster", "")
+    alive = status_of(noted.get("roll-execution", ""))
+    if alive in GOING and noted.get("roll-execution") not in (events["Caller"], events["Execution"]):
+        return answer(
+            "refused",
+            "none",
+            f"the roll {noted['roll-execution']} is still {alive}: cancel it, and it goes back by itself",
+        )
+    hooks = boto3.client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=events["Group"])
+    ours = any(hook["LifecycleHookName"] == HOOK for hook in hooks["LifecycleHooks"])
+    refresh = next((one for one in refreshes_of(events["Group"]) if one["Status"] in ACTIVE_REFRESH), None)
+    others = [i["InstanceId"] for i in group["Instances"] if not is_on(i, version, image)]
+    leaving = [i for i in group["Instances"] if i["LifecycleState"].startswith("Terminating")]
+    if refresh is None:
+        way = "refresh" if others else "none"
+    elif refresh["Status"] == "RollbackInProgress":
+        way = "follow"
+    elif refresh["Status"] == "Cancelling":
+        way = "settle"
+    else:
+        way = "native" if version_in(refresh.get("DesiredConfiguration") or {}) != version else "follow"
+    if way == "none" and not leaving and not ours and noted.get("roll") in ("rolled-back", "failed"):
+        return answer("nothing", "none", f"every host of {events['Group']} runs version {version} already")
+    preferences: dict[str, Any] = {
+        "MinHealthyPercentage": 100,
+        "MaxHealthyPercentage": 200,
+        "SkipMatching": True,
+        "ScaleInProtectedInstances": "Refresh",
+        "StandbyInstances": "Ignore",
+    }
+    strategy = noted.get("roll-strategy", "Rolling")
+    if strategy == "ReplaceRootVolume":  # as on the way there: no room for another host, one at a time
+        desired = max(1, group["DesiredCapacity"])
+        preferences["MinHealthyPercentage"] = (desired - 1) * 100 // desired
+        del preferences["MaxHealthyPercentage"]
+    own_hook = noted.get("roll-hook", "yes")
+    if own_hook == "yes":
+        preferences["InstanceWarmup"] = 0
+    return {
+        **answer("go", way, f"{len(others)} of {len(group['Instances'])} hosts do not run version {version}"),
+        "FromVersion": version,
+        "TemplateId": template,
+        "Image": image,
+        "Cluster": cluster,
+        "OwnHook": own_hook,
+        "HasHook": "yes" if ours else "no",
+        "DesiredConfiguration": desired_configuration(group, version, image),
+        "Preferences": preferences,
+        "Strategy": strategy,
+        "Together": "no" if strategy == "ReplaceRootVolume" else "yes",
+        "Since": str(time.time()),
+    }
+
+
+def answer(state: str, way: str, reason: str) -> dict[str, Any]:
+    return {
+        "State": state,
+        "Way": way,
+        "Reason": reason,
+        "FromVersion": "",
+        "TemplateId": "",
+        "Image": "",
+        "Cluster": "",
+        "OwnHook": "no",
+        "HasHook": "no",
+        "DesiredConfiguration": {},
+        "Preferences": {},
+        "Strategy": "Rolling",
+        "Together": "yes",
+        "Since": str(time.time()),
+    }
+
+
+def status_of(execution: str) -> str:
+    """The automation's status; empty when SSM does not know it."""
+    if not execution:
+        return ""
+    try:
+        found = boto3.client("ssm").get_automation_execution(AutomationExecutionId=execution)
+    except ClientError as error:
+        if error_code(error) == "AutomationExecutionNotFoundException":
+            return ""
+        raise
+    return str(found["AutomationExecution"]["AutomationExecutionStatus"])
