@@ -336,6 +336,47 @@ def prove_fleet(
     rolls.prove_fleet(group, instance, on=on, region=region, fleet=fleet, say=say)
 
 
+@task(
+    help={
+        "group": "an Auto Scaling group: all of its hosts",
+        "instance": "a host; may be given several times",
+        "version": "of the agent; the catalog's unless given",
+        "source": "where the agent's packages lie; AWS's bucket of the region unless given",
+        "max-concurrency": "on how many hosts at once",
+        "max-errors": "after how many failed hosts no further one begins; none unless given",
+        "fleet": FLEET_HELP,
+        "on": ON_HELP,
+        "region": REGION_HELP,
+    },
+    iterable=["instance"],
+)
+@tells_errors
+def install_agent(
+    _: Context,
+    instance: list[str],
+    group: str = "",
+    version: str = "",
+    source: str = "",
+    max_concurrency: str = "",
+    max_errors: str = "",
+    fleet: str = "",
+    on: str = "local",
+    region: str = "",
+) -> None:
+    """Install the agent on running hosts that cannot be replaced by baked ones yet, one first; each is proven."""
+    from pipeline import install_agent as installing
+
+    request = installing.InstallRequest(
+        group=group,
+        instances=instance,
+        version=version,
+        source=source,
+        max_concurrency=max_concurrency,
+        max_errors=max_errors,
+    )
+    installing.install_agent(request, on=on, region=region, fleet=fleet, say=say)
+
+
 @task(help={"before": "a record: its file or bake id", "after": "the other one"})
 @tells_errors
 def diff(_: Context, before: str, after: str) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.clock import VirtualClock
 from pipeline.documents import document_named
+from pipeline.rehearsal.fleet.invariants import Expectations
 from pipeline.rehearsal.fleet.session import fleet_session
 from pipeline.rehearsal.fleet.spec import FleetSpec, example_fleet
 from pipeline.rehearsal.fleet.world import World
@@ -106,6 +107,18 @@ def test_no_further_group_begins_after_one_failed() -> None:
     assert done.status == "Failed"
     assert rolled(done) == ["small", "bad"]
     assert "the roll failed and went back" in done.failure
+
+
+def test_the_real_roll_takes_what_is_handed_on() -> None:
+    spec = example_fleet("twenty")
+    clock = VirtualClock()
+    world = World(spec, clock)
+    seams = Seams(session=fleet_session(world), clock=clock, documents=document_named, account_id=spec.account)
+
+    done = execute(document_named("Ovenproof-RollFleets"), {"TagValue": "example"}, seams)
+
+    assert done.status == "Success"
+    assert world.broken(Expectations(moves=1, ends="new")) == ()
 
 
 def test_a_tag_that_no_group_has_is_told() -> None:
