@@ -214,8 +214,8 @@ def test_the_newest_of_each_name_stays_however_old(tmp_path: Path) -> None:
 
 def test_asking_for_an_entry_is_using_it(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    made(cache, "1", NOW - timedelta(days=1000))
-    made(cache, "2", NOW - timedelta(days=999))
+    made(cache, "1", datetime.now(UTC) - timedelta(days=1000))
+    made(cache, "2", datetime.now(UTC) - timedelta(days=999))
 
     cache.entry("thing", {"version": "1"}, make_whole)
 
