@@ -520,6 +520,44 @@ def destroy(_: Context, region: str = "", stack: str = "ovenproof", yes: bool = 
 
 @task(
     help={
+        "on": ON_HELP,
+        "region": REGION_HELP,
+        "bucket": "$OVENPROOF_BUCKET unless given",
+        "fetch": "bring records and locks from the bucket",
+        "store": "send records and locks to the bucket",
+    }
+)
+@tells_errors
+def records(
+    _: Context, on: str = "local", region: str = "", bucket: str = "", fetch: bool = False, store: bool = False
+) -> None:
+    """Fetch records and locks from a bucket, or store them there, for builds without a disk of their own."""
+    from pipeline import standing
+
+    bucket = bucket or os.environ.get("OVENPROOF_BUCKET", "")
+    print(standing.exchange_records(on=on, region=region, bucket=bucket, fetch=fetch, store=store))
+
+
+@task(help={"on": ON_HELP, "out": "the file to write"})
+@tells_errors
+def report(_: Context, on: str = "local", out: str = "build/reports/ovenproof.xml") -> None:
+    """Write the newest proof of each variant as a JUnit report, for CI."""
+    from pipeline import standing
+
+    print(standing.report(on=on, out=out))
+
+
+@task(help={"on": ON_HELP, "region": REGION_HELP, "images": "variant/flavour, with spaces between"})
+@tells_errors
+def figures(_: Context, on: str = "local", region: str = "", images: str = f"{VARIANT}/{FLAVOUR}") -> None:
+    """Write to CloudWatch what the alarms watch: days since the last proof, and what outlived its bake."""
+    from pipeline import standing
+
+    print(standing.write_figures(on=on, region=region, images=images))
+
+
+@task(
+    help={
         "start": "start it and leave it running",
         "stop": "end its guests and itself; images and records stay",
         "clean": "stop it, and remove local images, records and locks",
