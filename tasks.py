@@ -556,6 +556,15 @@ def figures(_: Context, on: str = "local", region: str = "", images: str = f"{VA
     print(standing.write_figures(on=on, region=region, images=images))
 
 
+@task(help={"on": ON_HELP, "region": REGION_HELP, "write": "change the pins; without it they are only compared"})
+@tells_errors
+def update(_: Context, on: str = "local", region: str = "", write: bool = False) -> None:
+    """Look for newer programs and packages than the pinned ones, say what cannot be looked up, and show the plan."""
+    from pipeline import standing
+
+    print(standing.update(on=on, region=region, write=write))
+
+
 @task(
     help={
         "start": "start it and leave it running",

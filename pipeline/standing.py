@@ -10,16 +10,18 @@ import boto3
 
 from pipeline import figures, paths, published, record_store, sweep
 from pipeline import status as statuses
+from pipeline.cache import Cache
 from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import SystemClock
 from pipeline.distribute import AWS_PATIENCE, LOCAL_PATIENCE
 from pipeline.documents import document_names, rendered_documents
 from pipeline.errors import CloudError, OvenproofError, PolicyRefusal, UsageError
-from pipeline.flow import owner
+from pipeline.flow import owner, plan_all
 from pipeline.hosts import by_group, hosts
 from pipeline.junit import as_junit
 from pipeline.notice import notice, publish
 from pipeline.plan import lock_path, read_lock
+from pipeline.process import run
 from pipeline.progress import Progress
 from pipeline.promote import Place, Promotion, promote, regions_of, roll_back
 from pipeline.record import Record, find_record, latest_record
@@ -31,6 +33,7 @@ from pipeline.signals import as_interrupted
 from pipeline.stack.deploy import deploy, destroy, parse_settings
 from pipeline.target import AwsTarget, aws_session
 from pipeline.targets import open_session
+from pipeline.tools import go_toolchain
 from pipeline.uses import view_of
 from pipeline.whole_file import write_whole
 
@@ -321,3 +324,34 @@ def _any_session(on: str, region: str) -> boto3.Session:
     if session is None:
         raise UsageError(f"there is no target {on}", expected="local or aws", where="--on")
     return session
+
+
+def update(*, on: str, region: str, write: bool) -> str:
+    """Say what is newer than what is pinned; with `write` change the pins. The plan and the difference follow."""
+    from pipeline import update as updates
+
+    progress = Progress()
+    with as_interrupted():
+        go = go_toolchain(Cache(paths.cache_root(), progress.say), progress)
+        pins = updates.look_up(load_catalog().agent.version, go)
+        parts = [updates.as_text(pins)]
+        if write:
+            parts += updates.write(pins, go)
+            parts.append(
+                run(
+                    [
+                        "git",
+                        "-C",
+                        paths.CHECKOUT,
+                        "diff",
+                        "--stat",
+                        "--",
+                        "tools",
+                        "requirements.in",
+                        "requirements.txt",
+                    ]
+                )
+            )
+        elif any(pin.newest for pin in pins):
+            parts.append("`--write` changes the pins that can be changed here")
+    return "\n".join([*(part.rstrip() for part in parts if part), "", plan_all(on=on, region=region)])
