@@ -504,18 +504,18 @@ def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False
 @tells_errors
 def deploy(_: Context, region: str = "", stack: str = "ovenproof", set: str = "", yes: bool = False) -> None:
     """Create or update the standing pipeline in AWS: scheduled bakes, their roles, bucket, key, alarms, documents."""
-    from pipeline import standing
+    from pipeline import scheduled
 
-    print(standing.deploy_stack(region=region, stack=stack, settings=set, yes=yes))
+    print(scheduled.deploy_stack(region=region, stack=stack, settings=set, yes=yes))
 
 
 @task(help={"region": REGION_HELP, "stack": "its name", "yes": "do it; without it what goes and stays is only shown"})
 @tells_errors
 def destroy(_: Context, region: str = "", stack: str = "ovenproof", yes: bool = False) -> None:
     """Remove the standing pipeline; records, keys, logs, images and parameters stay."""
-    from pipeline import standing
+    from pipeline import scheduled
 
-    print(standing.destroy_stack(region=region, stack=stack, yes=yes))
+    print(scheduled.destroy_stack(region=region, stack=stack, yes=yes))
 
 
 @task(
@@ -532,37 +532,37 @@ def records(
     _: Context, on: str = "local", region: str = "", bucket: str = "", fetch: bool = False, store: bool = False
 ) -> None:
     """Fetch records and locks from a bucket, or store them there, for builds without a disk of their own."""
-    from pipeline import standing
+    from pipeline import scheduled
 
     bucket = bucket or os.environ.get("OVENPROOF_BUCKET", "")
-    print(standing.exchange_records(on=on, region=region, bucket=bucket, fetch=fetch, store=store))
+    print(scheduled.exchange_records(on=on, region=region, bucket=bucket, fetch=fetch, store=store))
 
 
 @task(help={"on": ON_HELP, "out": "the file to write"})
 @tells_errors
 def report(_: Context, on: str = "local", out: str = "build/reports/ovenproof.xml") -> None:
     """Write the newest proof of each variant as a JUnit report, for CI."""
-    from pipeline import standing
+    from pipeline import scheduled
 
-    print(standing.report(on=on, out=out))
+    print(scheduled.report(on=on, out=out))
 
 
 @task(help={"on": ON_HELP, "region": REGION_HELP, "images": "variant/flavour, with spaces between"})
 @tells_errors
 def figures(_: Context, on: str = "local", region: str = "", images: str = f"{VARIANT}/{FLAVOUR}") -> None:
     """Write to CloudWatch what the alarms watch: days since the last proof, and what outlived its bake."""
-    from pipeline import standing
+    from pipeline import scheduled
 
-    print(standing.write_figures(on=on, region=region, images=images))
+    print(scheduled.write_figures(on=on, region=region, images=images))
 
 
 @task(help={"on": ON_HELP, "region": REGION_HELP, "write": "change the pins; without it they are only compared"})
 @tells_errors
 def update(_: Context, on: str = "local", region: str = "", write: bool = False) -> None:
     """Look for newer programs and packages than the pinned ones, say what cannot be looked up, and show the plan."""
-    from pipeline import standing
+    from pipeline import scheduled
 
-    print(standing.update(on=on, region=region, write=write))
+    print(scheduled.update(on=on, region=region, write=write))
 
 
 @task(

@@ -96,7 +96,7 @@ def look_up(agent_version: str, go: Path) -> tuple[Pin, ...]:
     pinned = pinned_versions(MODULES / "go.mod")
     for module in _tool_modules():
         try:
-            asked = [go, "list", "-m", "-u", "-json", module]
+            asked: list[str | Path] = [go, "list", "-m", "-u", "-json", module]
             pins += go_pins(run(asked, cwd=MODULES, env=_go_settings(), timeout_seconds=120), [module])
         except MachineError as error:
             name = module.rpartition("/")[2]
