@@ -194,7 +194,7 @@ class Refreshes:
             self.groups.touch(refresh.group)
 
     def _watch_for_stuck(self, refresh: Refresh) -> None:
-        self.world.at(max(refresh.progress, self.world.t) + STUCK, self._stuck, refresh)
+        self.world.at(refresh.progress + STUCK, self._stuck, refresh)
 
     def _stuck(self, refresh: Refresh) -> None:
         if not refresh.active or refresh.status in ("Baking", "Cancelling"):
@@ -235,6 +235,7 @@ class Refreshes:
             progress = min(progress, max(0, len(refresh.leaving) - count.leaving))
         self._report(refresh, progress, count)
         if world.t < refresh.paused_until:
+            self._fill(refresh, count)
             return
         limit, last = self._limit(refresh)
         if not last and progress >= limit:
@@ -366,6 +367,8 @@ class Refreshes:
         else:
             want_new = max(0, limit - count.fresh_active)
             may_end = max(0, min(len(count.old), limit - sent_away))
+            if high > desired and world.switches.checkpoint_ends == "nothing":
+                may_end = 0
         # RefreshPreferences.MaxHealthyPercentage: when both bounds cannot be honoured, a given maximum means launch
         # first, a maximum that was left out means end one and launch its replacement at the same time.
         impossible = low >= desired and high <= desired
@@ -395,11 +398,19 @@ class Refreshes:
             for host in count.standby:
                 refresh.leaving.add(host.id)
                 self.groups.terminate(host, "an instance refresh ended an instance in standby")
-        lost = desired - count.active - count.swapping
-        if not last and lost > 0 and launch == 0:
-            self.groups.launch(group, lost, self.scale_out_configuration(group), "an instance was lost")
+        if not last and launch == 0:
+            self._fill(refresh, count)
         if count.held_back and not count.old and not count.pending:
             refresh.reason = "Waiting for instances that are protected from scale in or in Standby."
+
+    def _fill(self, refresh: Refresh, count: _Count) -> None:
+        """A scale-out, or a lost host, while the refresh itself launches nothing."""
+        group = refresh.group
+        missing = group.desired - count.active - count.swapping
+        if missing > 0:
+            self.groups.launch(
+                group, missing, self.scale_out_configuration(group), "the group has fewer instances than desired"
+            )
 
     def scale_out_configuration(self, group: GroupState) -> Configuration:
         refresh = group.refresh

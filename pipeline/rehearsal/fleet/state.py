@@ -40,7 +40,7 @@ class Template:
     next_number: int = 1  # numbers of deleted versions are not used again
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class HookAction:
     """One hook that holds one host."""
 
@@ -51,7 +51,7 @@ class HookAction:
     limit: float  # the global timeout
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class HookState:
     name: str
     transition: str  # autoscaling:EC2_INSTANCE_LAUNCHING or _TERMINATING
@@ -68,7 +68,7 @@ class HookState:
         return min(172800, 100 * self.heartbeat_timeout)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Host:
     id: str
     group: "GroupState | None"
@@ -106,7 +106,7 @@ class Host:
     excused: bool = False  # a fault took it away, the roll did not
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ContainerInstance:
     arn: str
     host: Host
@@ -139,7 +139,7 @@ class ContainerInstance:
         return self.connected and self.status == "ACTIVE"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class TaskState:
     arn: str
     spec: specs.Task
@@ -161,7 +161,7 @@ class TaskState:
     orphaned: bool = False  # another task takes its place
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ServiceState:
     spec: specs.Service
     arn: str
@@ -184,7 +184,7 @@ class ServiceState:
     orphans: dict[str, int] = field(default_factory=dict)  # tasks without a successor yet, and how often they moved
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ClusterState:
     spec: specs.Cluster
     arn: str
@@ -194,7 +194,7 @@ class ClusterState:
     providers: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Refresh:
     id: str
     group: "GroupState"
@@ -227,7 +227,7 @@ class Refresh:
         return self.status in ("Pending", "InProgress", "Baking", "RollbackInProgress", "Cancelling")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class GroupState:
     spec: specs.Group
     arn: str
@@ -262,7 +262,7 @@ class GroupState:
         return self.refreshes[-1] if self.refreshes and self.refreshes[-1].active else None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Command:
     id: str
     document: str
@@ -273,7 +273,7 @@ class Command:
     invocations: dict[str, "Invocation"] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Invocation:
     host: str
     status: str = "InProgress"
