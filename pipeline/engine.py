@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import boto3
@@ -15,7 +14,7 @@ import boto3
 from pipeline.aws_errors import aws_errors
 from pipeline.clock import SystemClock, VirtualClock
 from pipeline.documents import document_named
-from pipeline.errors import UsageError
+from pipeline.errors import ExecutionError, UsageError
 from pipeline.progress import duration
 from pipeline.runbook.execute import execute
 from pipeline.runbook.seams import Seams
@@ -43,6 +42,12 @@ class Ended:
     @property
     def good(self) -> bool:
         return self.status == "Success"
+
+    def error(self, what: str, *, remedy: str, found: str = "") -> ExecutionError:
+        """The error of whoever needed it to end Success."""
+        return ExecutionError(
+            what, expected="Success", found=found or self.failure, where=f"execution {self.id}", remedy=remedy
+        )
 
 
 class Engine(Protocol):
@@ -148,7 +153,7 @@ class AwsEngine:
 
 
 def _line(seconds: float, name: str, status: str, outputs: Mapping[str, Any], failure: str) -> str:
-    reason = failure.rpartition("RuntimeError: ")[2].partition("; line ")[0] or next(
+    reason = _words(failure) or next(
         (str(value) for key, value in outputs.items() if key.rpartition(".")[2] == "Reason"), ""
     )
     return f"{duration(seconds):>12}  {name:<16} {status:<9} {reason}".rstrip()
@@ -157,8 +162,12 @@ def _line(seconds: float, name: str, status: str, outputs: Mapping[str, Any], fa
 def _failure(execution: Execution) -> str:
     """The last step's own words: our documents end with the step that says why."""
     failed = [step for step in execution.steps if step.status in ("Failed", "TimedOut")]
-    words = failed[-1].failure if failed else execution.failure
-    return words.rpartition("RuntimeError: ")[2].partition("; line ")[0]
+    return _words(failed[-1].failure if failed else execution.failure)
+
+
+def _words(failure: str) -> str:
+    """What the innermost document says: each one around it says who failed, and repeats the rest."""
+    return failure.rpartition("RuntimeError: ")[2].partition("; line ")[0]
 
 
 def _text(value: Any) -> str:
@@ -173,25 +182,19 @@ def _texts(value: Any) -> list[str]:
     return [str(value)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rehearsed:
-    """An engine over a fleet model, and the model."""
+def open_model(fleet: str) -> "tuple[ModelEngine, World]":
+    """A fleet's model from a file, or the example of that name, and the engine over it.
 
-    engine: ModelEngine
-    world: "World"
-
-
-def open_model(fleet: str) -> Rehearsed:
-    """A fleet's model from a file, or the example of that name. Raises UsageError or CatalogError."""
+    Raises UsageError or CatalogError.
+    """
     from pipeline.rehearsal.fleet.session import fleet_session
-    from pipeline.rehearsal.fleet.spec import example_fleet, read_fleet
+    from pipeline.rehearsal.fleet.spec import fleet_named
     from pipeline.rehearsal.fleet.world import World
 
-    spec = read_fleet(Path(fleet)) if fleet.endswith((".yaml", ".yml")) else example_fleet(fleet or "twenty")
     clock = VirtualClock()
-    world = World(spec, clock)
+    world = World(fleet_named(fleet or "twenty"), clock)
     seams = Seams(session=fleet_session(world), clock=clock, documents=document_named, account_id=world.spec.account)
-    return Rehearsed(engine=ModelEngine(seams), world=world)
+    return ModelEngine(seams), world
 
 
 def open_engine(on: str, region: str, fleet: str) -> "tuple[Engine, World | None]":
@@ -204,6 +207,5 @@ def open_engine(on: str, region: str, fleet: str) -> "tuple[Engine, World | None
 
             return AwsEngine(aws_session(region)), None
         case "local":
-            rehearsed = open_model(fleet)
-            return rehearsed.engine, rehearsed.world
+            return open_model(fleet)
     raise UsageError(f"there is no target {on}", expected="local or aws", found=on, where="--on")

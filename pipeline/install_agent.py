@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pipeline.documents import PREFIX
 from pipeline.engine import Ended, Engine, ModelEngine, Say, open_engine
-from pipeline.errors import ExecutionError, UsageError
+from pipeline.errors import UsageError
 from pipeline.progress import duration
 from pipeline.rehearsal.fleet.world import World
 from pipeline.runbook.seams import TargetRequest
@@ -66,11 +66,9 @@ def install_with(engine: Engine, request: InstallRequest, say: Say) -> Ended:
     """Install and prove. Raises ExecutionError when more hosts failed than were allowed to."""
     ended = engine.run(DOCUMENT, request.parameters(), say)
     if not ended.good:
-        raise ExecutionError(
+        raise ended.error(
             f"the agent is not on all of {request.group or ', '.join(request.instances)}",
-            expected="Success",
             found=f"{ended.status}: {ended.failure}",
-            where=f"execution {ended.id}",
             remedy="mend what it says and start it again: hosts that have the agent keep it; a kernel below 5.4 needs "
             "a roll (`./run roll`)",
         )

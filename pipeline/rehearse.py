@@ -9,9 +9,10 @@ import html
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from pipeline.rehearsal.fleet.cases import Case, cases_of, parse_case
 from pipeline.rehearsal.fleet.invariants import Broken, Expectations
 from pipeline.rehearsal.fleet.picture import picture
 from pipeline.rehearsal.fleet.session import fleet_session
-from pipeline.rehearsal.fleet.spec import FleetSpec, example_fleet, read_fleet
+from pipeline.rehearsal.fleet.spec import FleetSpec, fleet_named
 from pipeline.rehearsal.fleet.world import World
 from pipeline.runbook.document import Document
 from pipeline.runbook.execute import execute
@@ -66,9 +67,10 @@ class Rehearsal:
     executions: tuple[Execution, ...]
 
 
+@cache
 def fleet_of(name: str) -> FleetSpec:
-    """A fleet by its file, or an example by its name."""
-    return read_fleet(Path(name)) if name.endswith((".yaml", ".yml")) else example_fleet(name)
+    """The fleet of that name, read once: thousands of cases begin with it."""
+    return fleet_named(name)
 
 
 def rehearse_case(case: Case, documents: Documents = document_named) -> Rehearsal:
@@ -291,8 +293,3 @@ def page(outcomes: Sequence[Outcome], fleets: Sequence[str]) -> str:
         + "".join(pictures)
         + "</html>"
     )
-
-
-def counted(outcomes: Sequence[Outcome]) -> Mapping[str, int]:
-    """How many cases ended in each way."""
-    return Counter("broken" if one.broken else one.ended for one in outcomes)

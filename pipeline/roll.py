@@ -69,11 +69,9 @@ def plan_roll(engine: Engine, request: RollRequest, say: Say) -> Plan:
     """Run preflight, which changes nothing, and predict. Raises ExecutionError when preflight itself fails."""
     ended = engine.run(f"{PREFIX}Preflight", request.preflight_parameters(), say)
     if not ended.good:
-        raise ExecutionError(
+        raise ended.error(
             f"preflight of {request.group} could not be held",
-            expected="Success",
             found=f"{ended.status}: {ended.failure}",
-            where=f"execution {ended.id}",
             remedy="mend what it says; nothing was changed",
         )
     values = json.loads(ended.outputs["Look.Plan"])
@@ -147,11 +145,8 @@ def roll_with(engine: Engine, request: RollRequest, *, dry_run: bool, say: Say) 
         return plan, None
     ended = engine.run(f"{PREFIX}RollFleet", request.preflight_parameters(), say)
     if not ended.good:
-        raise ExecutionError(
+        raise ended.error(
             f"the roll of {request.group} ended {ended.status}",
-            expected="Success",
-            found=ended.failure,
-            where=f"execution {ended.id}",
             remedy="mend what it says; `./run prove-fleet` says what the group runs now",
         )
     if plan.time:
@@ -173,13 +168,7 @@ def prove_with(engine: Engine, *, group: str, instances: Sequence[str], say: Say
 def _run_or_raise(engine: Engine, name: str, parameters: Mapping[str, Any], what: str, say: Say) -> Ended:
     ended = engine.run(f"{PREFIX}{name}", parameters, say)
     if not ended.good:
-        raise ExecutionError(
-            f"{what} ended {ended.status}",
-            expected="Success",
-            found=ended.failure,
-            where=f"execution {ended.id}",
-            remedy="read the step that failed, above",
-        )
+        raise ended.error(f"{what} ended {ended.status}", remedy="read the step that failed, above")
     return ended
 
 

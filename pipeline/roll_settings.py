@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import boto3
 
+from pipeline.chunks import chunks
 from pipeline.roll_time import GroupTimes, ServiceTimes
 
 STOP_TIMEOUT: Final = 30
@@ -61,5 +62,5 @@ def _services(ecs: Any, cluster: str) -> Iterator[Any]:
     arns: Sequence[str] = [
         arn for page in ecs.get_paginator("list_services").paginate(cluster=cluster) for arn in page["serviceArns"]
     ]
-    for start in range(0, len(arns), 10):
-        yield from ecs.describe_services(cluster=cluster, services=arns[start : start + 10])["services"]
+    for some in chunks(arns, 10):
+        yield from ecs.describe_services(cluster=cluster, services=some)["services"]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
-import jinja2
 
 from pipeline import tags
 from pipeline.aws_errors import AWS_FAILURES
@@ -21,6 +20,7 @@ from pipeline.distribute import VARIANT
 from pipeline.errors import CloudError
 from pipeline.hosts import Host, hosts
 from pipeline.pointer import read_pointer
+from pipeline.templating import environment
 
 PAGE: Final = Path(__file__).with_name("status.html.j2")
 
@@ -216,7 +216,4 @@ def as_json(rows: Sequence[Row]) -> str:
 
 def as_html(rows: Sequence[Row], now: datetime) -> str:
     """One page without anything from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE.parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template(PAGE.name).render(rows=rows, now=now)
+    return environment(PAGE.parent, html=True).get_template(PAGE.name).render(rows=rows, now=now)

@@ -5,8 +5,11 @@ from pathlib import Path
 import jinja2
 
 
-def environment(*folders: Path) -> jinja2.Environment:
-    """An environment that reads templates from `folders` and stops at a name that it was not given."""
+def environment(*folders: Path, html: bool = False) -> jinja2.Environment:
+    """An environment that reads templates from `folders` and stops at a name that it was not given.
+
+    With `html` values are escaped as HTML needs it; HCL and YAML have filters of their own where values are written.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
@@ -19,7 +22,7 @@ def environment(*folders: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - HCL and YAML, not HTML; values are escaped where they are written
+        autoescape=html,  # noqa: S701 - the caller says whether it is HTML
     )
 
 

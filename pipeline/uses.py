@@ -15,6 +15,7 @@ import boto3
 from pipeline import tags
 from pipeline.aws_errors import AWS_FAILURES
 from pipeline.catalog import Catalog
+from pipeline.chunks import chunks
 from pipeline.distribute import VARIANT, standing
 from pipeline.errors import CloudError
 from pipeline.hosts import by_group, hosts
@@ -173,8 +174,7 @@ def _of_parameters(session: boto3.Session, catalog: Catalog) -> Iterator[Use]:
 def references(session: boto3.Session, ids: Sequence[str]) -> Iterator[Use]:
     """What EC2 itself knows of: instances, launch templates, parameters, Image Builder recipes."""
     ec2: Any = session.client("ec2")
-    for start in range(0, len(ids), _REFERENCES_A_CALL):
-        some = list(ids[start : start + _REFERENCES_A_CALL])
+    for some in chunks(ids, _REFERENCES_A_CALL):
         pages = ec2.get_paginator("describe_image_references").paginate(ImageIds=some, IncludeAllResourceTypes=True)
         for one in pages.search("ImageReferences[]"):
             yield one["ImageId"], f"EC2 knows of a use: {one['Arn']}"

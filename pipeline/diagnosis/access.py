@@ -177,11 +177,6 @@ class Access:
     def _partition(self) -> str:
         return self._session.get_partition_for_region(self.region)
 
-    def forget_credentials(self, account: str) -> None:
-        """Drop what was assumed, so that thousands of accounts need no memory."""
-        with self._lock:
-            self._assumed.pop(account, None)
-
     def _patiently(self, attempt: Callable[[], dict[str, Any]], what: str, account: str, region: str) -> dict[str, Any]:
         where = f"{what}, account {account}, {region}"
         for number in range(1, ATTEMPTS + 1):

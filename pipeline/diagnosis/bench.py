@@ -26,6 +26,7 @@ from pipeline.diagnosis.members import detector_of
 from pipeline.diagnosis.scope import Scope
 from pipeline.diagnosis.summary import Summary, summarise
 from pipeline.diagnosis.survey import ACCOUNTS_A_SHARD, WORKERS, Survey
+from pipeline.diagnosis.views import coverage_rows
 from pipeline.errors import Interrupted, ProofError
 from pipeline.progress import duration
 from pipeline.rehearsal.answered_session import Call
@@ -176,20 +177,7 @@ def _bare(organization: Organization, accounts: int) -> None:
     def region_part(job: tuple[str, str, int]) -> None:
         region, detector, start = job
         some = numbers[start : start + ACCOUNTS_A_SHARD]
-        criteria = [
-            {"CriterionKey": "RESOURCE_TYPE", "FilterCondition": {"Equals": ["EC2", "ECS"]}},
-            {"CriterionKey": "ACCOUNT_ID", "FilterCondition": {"Equals": some}},
-        ]
-        for _ in access.pages(
-            "",
-            region,
-            "guardduty",
-            "list_coverage",
-            "Resources",
-            DetectorId=detector,
-            MaxResults=50,
-            FilterCriteria={"FilterCriterion": criteria},
-        ):
+        for _ in coverage_rows(access, region, detector, accounts=some):
             pass
         for number in some:
             access.call(number, region, "ec2", "describe_instances", MaxResults=1000)

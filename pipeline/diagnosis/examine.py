@@ -428,12 +428,6 @@ class _Account:
         )
 
 
-def _json(document: object) -> str:
-    import json
-
-    return json.dumps(document)
-
-
 def _is_about(issue: str, service: views.EcsService) -> bool:
     """Whether a text of GuardDuty names the service, or the task definition it runs."""
     named = re.findall(r"service name\(s\): '([^']*)'", issue, re.IGNORECASE) + re.findall(r"Service '([^']*)'", issue)

@@ -1,9 +1,10 @@
 """Whom to look at: in, the caller's credentials; out, the accounts of its GuardDuty organization and their settings."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from pipeline.chunks import chunks
 from pipeline.diagnosis.access import Access, Denied
 from pipeline.diagnosis.model import Monitoring
 from pipeline.errors import CloudError
@@ -53,7 +54,7 @@ def settings(
     """What is on for each wanted account. Suspended members and foreign accounts have no settings to read."""
     found: dict[str, Monitoring] = {}
     enabled = [number for number in wanted if members.get(number) == "Enabled"]
-    for some in _chunks(enabled):
+    for some in chunks(enabled, ACCOUNTS_A_CALL):
         answer = access.call("", region, "guardduty", "get_member_detectors", DetectorId=detector, AccountIds=some)
         for row in answer.get("MemberDataSourceConfigurations", ()):
             found[row["AccountId"]] = _monitoring(row["AccountId"], "member", "Enabled", row.get("Features", ()))
@@ -87,8 +88,3 @@ def _monitoring(
                 features[extra.get("Name", "")] = extra.get("Status", "")
                 managed_by = managed_by or extra.get("ManagedBy", "")
     return Monitoring(account, membership, relationship, features, since, managed_by)
-
-
-def _chunks(items: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(items), ACCOUNTS_A_CALL):
-        yield list(items[start : start + ACCOUNTS_A_CALL])

@@ -5,33 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from pipeline.diagnosis import table
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import STATUSES
 from pipeline.diagnosis.summary import CauseCount, Summary, summarise
 from pipeline.errors import UsageError
+from pipeline.templating import environment
 
 ACCOUNTS_SHOWN = 500
 
 
 def render(summary: Summary, earlier: Sequence[Path] = ()) -> str:
     """The page. `earlier` are JSON results or ledgers of former surveys. Raises UsageError for other files."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        variable_start_string="<<",
-        variable_end_string=">>",
-        block_start_string="<%",
-        block_end_string="%>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-    )
-    environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return environment.get_template("page.html.j2").render(_values(summary, earlier))
+    templates = environment(Path(__file__).parent, html=True)
+    templates.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return templates.get_template("page.html.j2").render(_values(summary, earlier))
 
 
 def _values(summary: Summary, earlier: Sequence[Path]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ Only what a diagnosis uses is kept, as an account may have 100,000 machines.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.chunks import chunks
 from pipeline.clock import Clock
 from pipeline.diagnosis.access import Access
 
@@ -153,6 +154,27 @@ class Networks:
     """VPCs in which an instance runs."""
 
 
+def coverage_rows(
+    access: Access, region: str, detector: str, *, accounts: Sequence[str] = (), instances: Sequence[str] = ()
+) -> Iterator[Mapping[str, Any]]:
+    """What ListCoverage says of instances and ECS clusters, row by row."""
+    criteria = [_equals("RESOURCE_TYPE", ["EC2"] if instances else ["EC2", "ECS"])]
+    if accounts:
+        criteria.append(_equals("ACCOUNT_ID", accounts))
+    if instances:
+        criteria.append(_equals("INSTANCE_ID", instances))
+    yield from access.pages(
+        "",
+        region,
+        "guardduty",
+        "list_coverage",
+        "Resources",
+        DetectorId=detector,
+        MaxResults=50,
+        FilterCriteria={"FilterCriterion": criteria},
+    )
+
+
 def coverage(
     access: Access,
     region: str,
@@ -162,23 +184,9 @@ def coverage(
     instances: Sequence[str] = (),
 ) -> tuple[dict[str, dict[str, HostRow]], dict[str, dict[str, ClusterRow]]]:
     """GuardDuty's rows for instances and ECS clusters, by account. Pages are in no order and chained by token."""
-    criteria = [_equals("RESOURCE_TYPE", ["EC2"] if instances else ["EC2", "ECS"])]
-    if accounts:
-        criteria.append(_equals("ACCOUNT_ID", accounts))
-    if instances:
-        criteria.append(_equals("INSTANCE_ID", instances))
     hosts: dict[str, dict[str, HostRow]] = {}
     clusters: dict[str, dict[str, ClusterRow]] = {}
-    for row in access.pages(
-        "",
-        region,
-        "guardduty",
-        "list_coverage",
-        "Resources",
-        DetectorId=detector,
-        MaxResults=50,
-        FilterCriteria={"FilterCriterion": criteria},
-    ):
+    for row in coverage_rows(access, region, detector, accounts=accounts, instances=instances):
         account, details = row.get("AccountId", ""), row.get("ResourceDetails", {})
         healthy = row.get("CoverageStatus") == "HEALTHY"
         if host := details.get("Ec2InstanceDetails"):
@@ -252,7 +260,7 @@ def ecs_clusters(access: Access, account: str, region: str) -> dict[str, EcsClus
     """Every active cluster with its tag and counts."""
     arns = list(access.pages(account, region, "ecs", "list_clusters", "clusterArns", chain="nextToken", maxResults=100))
     found: dict[str, EcsCluster] = {}
-    for some in _chunks(arns, CLUSTERS_A_CALL):
+    for some in chunks(arns, CLUSTERS_A_CALL):
         answer = access.call(account, region, "ecs", "describe_clusters", clusters=some, include=["STATISTICS", "TAGS"])
         for row in answer.get("clusters", ()):
             if row.get("status") != "ACTIVE":
@@ -284,7 +292,7 @@ def ecs_hosts(access: Access, account: str, region: str, cluster: str) -> dict[s
         )
     )
     found: dict[str, EcsHost] = {}
-    for some in _chunks(arns, INSTANCES_A_CALL):
+    for some in chunks(arns, INSTANCES_A_CALL):
         answer = access.call(
             account, region, "ecs", "describe_container_instances", cluster=cluster, containerInstances=some
         )
@@ -303,7 +311,7 @@ def fargate_services(access: Access, account: str, region: str, cluster: str) ->
     )
     roles: dict[str, str | None] = {}
     found = []
-    for some in _chunks(arns, SERVICES_A_CALL):
+    for some in chunks(arns, SERVICES_A_CALL):
         answer = access.call(account, region, "ecs", "describe_services", cluster=cluster, services=some)
         for row in answer.get("services", ()):
             providers = [item.get("capacityProvider", "") for item in row.get("capacityProviderStrategy", ())]
@@ -334,7 +342,7 @@ def fargate_services(access: Access, account: str, region: str, cluster: str) ->
 def managed(access: Access, account: str, region: str, ids: Sequence[str]) -> dict[str, Managed]:
     """What SSM knows of these hosts; one that it does not know is not in the answer."""
     found: dict[str, Managed] = {}
-    for some in _chunks(ids, COMMANDS_A_CALL):
+    for some in chunks(ids, COMMANDS_A_CALL):
         for row in access.pages(
             account,
             region,
@@ -353,7 +361,7 @@ def inside(access: Access, account: str, region: str, ids: Sequence[str], clock:
     """Run look_inside.sh on hosts that SSM reaches; those that do not answer in time are not in the answer."""
     found: dict[str, Inside] = {}
     script = LOOK_INSIDE.read_text(encoding="utf-8")
-    for some in _chunks(ids, COMMANDS_A_CALL):
+    for some in chunks(ids, COMMANDS_A_CALL):
         command = access.call(
             account,
             region,
@@ -475,8 +483,3 @@ def image_names(access: Access, account: str, region: str, images: Iterable[str]
     filters = [{"Name": "image-id", "Values": wanted}]
     rows = access.pages(account, region, "ec2", "describe_images", "Images", Filters=filters, IncludeDeprecated=True)
     return {row["ImageId"]: row.get("Name", "") for row in rows}
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterable[list[str]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])

@@ -6,7 +6,7 @@ is on the disk before the first change.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -251,8 +251,3 @@ def _status(text: object) -> Status:
     if text not in ("ENABLED", "DISABLED"):
         raise ValueError(f"the status {text!r}")
     return text
-
-
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """The outcome for a machine."""
-    return {name: [asdict(item) for item in getattr(outcome, name)] for name in ("changed", "failed", "unverified")}

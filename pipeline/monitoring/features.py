@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.chunks import chunks
 from pipeline.diagnosis.model import Monitoring
 
 MONITORING = "RUNTIME_MONITORING"
@@ -123,9 +124,9 @@ def calls(changes: Sequence[Change], phase: str) -> tuple[Call, ...]:
         if wanted := _wanted(change, phase):
             needs.setdefault((change.region, wanted), []).append(change.account)
     return tuple(
-        Call(region, tuple(accounts[start : start + ACCOUNTS_A_CALL]), (_feature(wanted),), phase)
+        Call(region, tuple(some), (_feature(wanted),), phase)
         for (region, wanted), accounts in needs.items()
-        for start in range(0, len(accounts), ACCOUNTS_A_CALL)
+        for some in chunks(accounts, ACCOUNTS_A_CALL)
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.cache import say_on_stderr
+from pipeline.chunks import chunks
 from pipeline.diagnosis.access import ROLE, Access
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.command import Place, open_place
@@ -122,9 +123,8 @@ def render_commands(found: Iterable[Finding]) -> str:
             elif cause.fix:
                 commands.setdefault(cause.fix, {})[command(finding, cause.fix)] = None
     for (account, region), ids in hosts.items():
-        for start in range(0, len(ids), HOSTS_IN_A_COMMAND):
-            some = ",".join(ids[start : start + HOSTS_IN_A_COMMAND])
-            line = f"./run install-agent --on aws --region {region} --instance {some}  # account {account}"
+        for some in chunks(ids, HOSTS_IN_A_COMMAND):
+            line = f"./run install-agent --on aws --region {region} --instance {','.join(some)}  # account {account}"
             commands.setdefault("install-agent", {})[line] = None
     titles = {
         "enable-monitoring": "enable Runtime Monitoring (from the delegated administrator)",

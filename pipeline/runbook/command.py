@@ -173,9 +173,11 @@ def _world(fleet: str, endpoint_url: str, prepared: Answers) -> "tuple[boto3.Ses
         return session_to(endpoint_url, region), SystemClock()
     clock = VirtualClock()
     if fleet:
-        from pipeline.runbook.fleet_world import fleet_session_of
+        from pipeline.rehearsal.fleet.session import fleet_session
+        from pipeline.rehearsal.fleet.spec import read_fleet
+        from pipeline.rehearsal.fleet.world import World
 
-        return fleet_session_of(_file(fleet, "--fleet"), clock), clock
+        return fleet_session(World(read_fleet(_file(fleet, "--fleet")), clock)), clock
     return prepared.session(region), clock
 
 

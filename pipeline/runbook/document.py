@@ -263,14 +263,7 @@ def parse_tree(text: str, where: str) -> Tree:
             remedy="move scripts to attachments or split the document",
         )
     is_json = text.lstrip()[:1] == "{"
-    try:
-        value, lines = _Reader(text, raw=False).read()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise _unreadable(where, mark.line + 1 if mark else 1, str(problem)) from error
-    except _Refused as error:
-        raise _unreadable(where, error.line, str(error)) from error
+    value, lines = _read(text, where, raw=False)
     return Tree(value=value, lines=lines, where=where, is_json=is_json, size=size, text=text)
 
 
@@ -400,8 +393,13 @@ def read_raw(text: str, where: str) -> tuple[Any, Mapping[Path_, int]]:
 
     For files whose types come from a service model. Raises CatalogError as `parse_tree` does.
     """
+    return _read(text, where, raw=True)
+
+
+def _read(text: str, where: str, *, raw: bool) -> tuple[Any, Mapping[Path_, int]]:
+    """Plain values and their lines. Raises CatalogError with the line for what cannot be read."""
     try:
-        return _Reader(text, raw=True).read()
+        return _Reader(text, raw=raw).read()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)

@@ -15,6 +15,7 @@ HOOK = "ovenproof-drain"
 POLL_SECONDS = 10
 PATIENCE_SECONDS = 540  # SSM ends a script after 600
 ACTIVE_REFRESH = ("Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress")
+GOING = ("Pending", "InProgress", "Waiting", "PendingApproval", "Scheduled", "RunbookInProgress")
 PASSING = (
     "InternalError",
     "InternalFailure",
@@ -203,23 +204,19 @@ def is_steady(service: dict[str, Any]) -> bool:
     )
 
 
-def execution_is_alive(execution: str) -> bool:
-    """Whether that automation is still being run; an execution that SSM does not know is not."""
+def status_of(execution: str) -> str:
+    """The automation's status; empty when SSM does not know it."""
     if not execution:
-        return False
+        return ""
     try:
-        answer = boto3.client("ssm").get_automation_execution(AutomationExecutionId=execution)
+        found = boto3.client("ssm").get_automation_execution(AutomationExecutionId=execution)
     except ClientError as error:
         if error_code(error) == "AutomationExecutionNotFoundException":
-            return False
+            return ""
         raise
-    status = answer["AutomationExecution"]["AutomationExecutionStatus"]
-    return status in (
-        "Pending",
-        "InProgress",
-        "Waiting",
-        "Cancelling",
-        "PendingApproval",
-        "Scheduled",
-        "RunbookInProgress",
-    )
+    return str(found["AutomationExecution"]["AutomationExecutionStatus"])
+
+
+def execution_is_alive(execution: str) -> bool:
+    """Whether that automation is still being run; one that is being cancelled still is."""
+    return status_of(execution) in (*GOING, "Cancelling")

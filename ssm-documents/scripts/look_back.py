@@ -4,20 +4,18 @@ import time
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 from fleetview import (
     ACTIVE_REFRESH,
+    GOING,
     HOOK,
     desired_configuration,
-    error_code,
     group_named,
     is_on,
     refreshes_of,
+    status_of,
     tags_of,
     version_in,
 )
-
-GOING = ("Pending", "InProgress", "Waiting", "PendingApproval", "Scheduled", "RunbookInProgress")
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
@@ -105,16 +103,3 @@ def answer(state: str, way: str, reason: str) -> dict[str, Any]:
         "Together": "yes",
         "Since": str(time.time()),
     }
-
-
-def status_of(execution: str) -> str:
-    """The automation's status; empty when SSM does not know it."""
-    if not execution:
-        return ""
-    try:
-        found = boto3.client("ssm").get_automation_execution(AutomationExecutionId=execution)
-    except ClientError as error:
-        if error_code(error) == "AutomationExecutionNotFoundException":
-            return ""
-        raise
-    return str(found["AutomationExecution"]["AutomationExecutionStatus"])

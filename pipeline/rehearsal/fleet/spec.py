@@ -302,6 +302,11 @@ def read_fleet(path: Path) -> FleetSpec:
     return load_yaml(path, FleetSpec)
 
 
+def fleet_named(name: str) -> FleetSpec:
+    """A fleet by its file, or an example by its name. Raises what `read_fleet` and `example_fleet` raise."""
+    return read_fleet(Path(name)) if name.endswith((".yaml", ".yml")) else example_fleet(name)
+
+
 def example_fleet(name: str) -> FleetSpec:
     """One of the fleets that come with Ovenproof. Raises UsageError when there is none of that name."""
     path = FLEETS / f"{name}.yaml"

@@ -1,8 +1,14 @@
 """What the model does not know is said, never ignored in silence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pipeline.errors import UsageError
+
+
+def names_of(filters: Iterable[Mapping[str, Any]], key: str = "Name") -> Iterator[str]:
+    """The names that filters or targets go by, whatever the tag they name."""
+    return ("tag:KEY" if one[key].startswith("tag:") else one[key] for one in filters)
 
 
 def only_known(given: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -21,7 +21,6 @@ from pipeline.rehearsal.fleet.invariants import Broken, Expectations, Watch
 from pipeline.rehearsal.fleet.scheduler import Scheduler
 from pipeline.rehearsal.fleet.spec import FleetSpec, Image, InstanceType, Subnet
 from pipeline.rehearsal.fleet.state import (
-    NEVER,
     ClusterState,
     Command,
     Configuration,
@@ -348,8 +347,3 @@ class World:
         """Every invariant that does not hold, over the whole history and as things are now."""
         self.advance_to(self.clock.now())
         return self.watch.broken(expectations)
-
-    @property
-    def next_event(self) -> float:
-        """When something is due next, in seconds; infinity when nothing is."""
-        return self._heap[0][0] if self._heap else NEVER

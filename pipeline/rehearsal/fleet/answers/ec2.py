@@ -6,7 +6,7 @@ from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet.answers.registry import Answer, Parameters, matches, operation, page, tag_list
 from pipeline.rehearsal.fleet.spec import Image
 from pipeline.rehearsal.fleet.state import Host, Template
-from pipeline.rehearsal.fleet.unknown import only_known
+from pipeline.rehearsal.fleet.unknown import names_of, only_known
 
 if TYPE_CHECKING:
     from pipeline.rehearsal.fleet.world import World
@@ -220,11 +220,7 @@ def _instance(world: "World", host: Host) -> dict[str, Any]:
 @operation("ec2.DescribeInstances", "InstanceIds Filters MaxResults NextToken DryRun")
 def describe_instances(world: "World", given: Parameters) -> Answer:
     filters = given.get("Filters", [])
-    only_known(
-        ("tag:KEY" if one["Name"].startswith("tag:") else one["Name"] for one in filters),
-        INSTANCE_FILTERS,
-        "filter of instances",
-    )
+    only_known(names_of(filters), INSTANCE_FILTERS, "filter of instances")
     hosts = [host for host in world.hosts.values() if world.t - host.ended < 3600]
     if world.lag:
         hosts = [host for host in hosts if host.launched < 0 or world.t - host.launched >= world.lag]
@@ -282,11 +278,7 @@ IMAGE_FILTERS = ("name", "state", "architecture", "image-id", "tag:KEY")
 )
 def describe_images(world: "World", given: Parameters) -> Answer:
     filters = given.get("Filters", [])
-    only_known(
-        ("tag:KEY" if one["Name"].startswith("tag:") else one["Name"] for one in filters),
-        IMAGE_FILTERS,
-        "filter of images",
-    )
+    only_known(names_of(filters), IMAGE_FILTERS, "filter of images")
     images = list(world.images.values())
     if "ImageIds" in given:
         for name in given["ImageIds"]:

@@ -7,7 +7,7 @@ from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet import hosts as tell
 from pipeline.rehearsal.fleet.answers.registry import Answer, Parameters, matches, operation, page
 from pipeline.rehearsal.fleet.state import Command, Host, Invocation
-from pipeline.rehearsal.fleet.unknown import only_known
+from pipeline.rehearsal.fleet.unknown import names_of, only_known
 
 if TYPE_CHECKING:
     from pipeline.rehearsal.fleet.world import World
@@ -130,11 +130,7 @@ def describe_information(world: "World", given: Parameters) -> Answer:
     filters += [
         {"Name": one["key"], "Values": one["valueSet"]} for one in given.get("InstanceInformationFilterList", [])
     ]
-    only_known(
-        ("tag:KEY" if one["Name"].startswith("tag:") else one["Name"] for one in filters),
-        INFORMATION_FILTERS,
-        "filter of managed instances",
-    )
+    only_known(names_of(filters), INFORMATION_FILTERS, "filter of managed instances")
     managed = [host for host in world.hosts.values() if world.t >= host.ssm_online and host.state != "Terminated"]
     managed = [
         host
@@ -186,11 +182,7 @@ def _addressed(world: "World", given: Parameters) -> list[Host]:
     for target in targets:
         if len(target["Values"]) > 50:
             raise Refused("ValidationException", "A target can have at most 50 values.")
-    only_known(
-        ("tag:KEY" if one["Key"].startswith("tag:") else one["Key"] for one in targets),
-        ["InstanceIds", "tag:KEY"],
-        "target",
-    )
+    only_known(names_of(targets, "Key"), ["InstanceIds", "tag:KEY"], "target")
     filters = [{"Name": one["Key"], "Values": one["Values"]} for one in targets]
     return [
         host
