@@ -26,6 +26,7 @@ from fleetview import (
 
 HEARTBEAT_AFTER_SECONDS = 3000
 MANAGED_HOOK = "ecs-managed-draining-termination-hook"
+STALLED_SECONDS = 60
 SWAPPING = "ReplacingRootVolume"
 GOING = ("Terminating", SWAPPING)
 HELD = ("Terminating:Wait", "ReplacingRootVolume:Wait")
@@ -34,12 +35,14 @@ HELD = ("Terminating:Wait", "ReplacingRootVolume:Wait")
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     """In: Group, Cluster, Version and Image (what is to stay), RefreshId (may be empty), Since (seconds since 1970),
     DrainTimeoutSeconds, OnTimeout (`fail`, `skip-host`, `proceed`), TimeoutSeconds for the whole, Alarms,
-    Together (`yes`: every host that has to go drains at once, when all that stay are ready; `no`: those that the
-    refresh has chosen, as they come), Back (`yes` on the way back: the group's latest refresh is the one).
+    Together (`yes`: every host that has to go drains at once, when all that stay are ready, so that no task lands on
+    one that will go; `no`: those that the refresh has chosen, as they come), Back (`yes` on the way back: the group's
+    latest refresh is the one).
 
     Out: State `done` or `failed`, Reason, Stopped (hosts whose tasks went down with them because of `proceed`).
     """
     stopped: list[str] = []
+    launching = {"at": time.time()}
     since = float(events["Since"])
     if time.time() - since > HEARTBEAT_AFTER_SECONDS:
         prolong(events["Group"])
@@ -73,8 +76,12 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
             return failed(f"the instance refresh is {status}: {refresh.get('StatusReason', '')}", stopped)
         going = leaving
         if events["Together"] == "yes":
-            enough = sum(is_ready(hosts.get(one)) for one in staying) >= desired
-            going = leaving | old if enough else set()
+            ready = sum(is_ready(hosts.get(one)) for one in staying)
+            if ready < len(wanted):
+                launching["at"] = time.time()
+            # Without room to double, the refresh launches no more until some have gone: waiting would not end.
+            stalled = time.time() - launching["at"] >= STALLED_SECONDS
+            going = leaving | old if ready >= desired else leaving if stalled else set()
         # Never more at once than ECS can do without.
         spare = sum(is_ready(hosts.get(one)) for one in staying | old | leaving) - desired
         swapped = [one for one in sorted(going) if instances[one]["LifecycleState"].startswith(SWAPPING)]
@@ -86,7 +93,12 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         for one in held:
             if one not in busy and (one not in hosts or hosts[one]["status"] == "DRAINING"):
                 let_go(events["Group"], one, HOOK)
-        overdue = [one for one in busy if time.time() - began(events, one, since) > events["DrainTimeoutSeconds"]]
+        overdue = []
+        if busy and time.time() - since > events["DrainTimeoutSeconds"]:
+            begun = ends_begun(events["Group"])
+            overdue = [
+                one for one in busy if time.time() - max(since, begun.get(one, since)) > events["DrainTimeoutSeconds"]
+            ]
         if overdue and events["OnTimeout"] == "proceed":
             for one in overdue:
                 stopped.append(f"{one}: {busy[one]} tasks")
@@ -124,16 +136,14 @@ def tasks_on(cluster: str, host: dict[str, Any] | None) -> int:
     return sum(task["lastStatus"] != "STOPPED" for task in ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"])
 
 
-def began(events: dict[str, Any], instance: str, since: float) -> float:
-    """When the host's drain began: with all others, or with the group's activity that ends it."""
-    if events["Together"] == "yes":
-        return since
-    activities = boto3.client("autoscaling").describe_scaling_activities(
-        AutoScalingGroupName=events["Group"], MaxRecords=100
-    )["Activities"]
-    return max(
-        (one["StartTime"].timestamp() for one in activities if instance in one.get("Description", "")), default=since
-    )
+def ends_begun(group: str) -> dict[str, float]:
+    """When the group began to end each of its hosts, by its own latest activities."""
+    answer = boto3.client("autoscaling").describe_scaling_activities(AutoScalingGroupName=group, MaxRecords=100)
+    return {
+        one["Description"].rpartition(" ")[2]: one["StartTime"].timestamp()
+        for one in reversed(answer["Activities"])
+        if one.get("Description", "").startswith("Terminating EC2 instance")
+    }
 
 
 def failed(reason: str, stopped: list[str]) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""Whole rolls over the fleet model, with the real documents: there, and back, and both again."""
+
+import pytest
+
+from pipeline.engine import ModelEngine, open_model
+from pipeline.errors import PolicyRefusal
+from pipeline.rehearsal.fleet.cases import CHANGING
+from pipeline.rehearsal.fleet.invariants import Expectations
+from pipeline.rehearsal.fleet.world import World
+from pipeline.roll import RollRequest, back_with, roll_with
+
+REQUEST = RollRequest(group="example")
+ROOMY = ["twenty", "single", "tight", "managed-draining"]
+
+
+def quiet(_: str) -> None:
+    """Nobody listens."""
+
+
+def rolled(fleet: str) -> tuple[ModelEngine, World]:
+    engine, world = open_model(fleet)
+    _, ended = roll_with(engine, REQUEST, dry_run=False, say=quiet)
+    assert ended is not None
+    return engine, world
+
+
+@pytest.mark.parametrize("fleet", ROOMY)
+def test_a_roll_ends_on_the_new_image_and_breaks_no_rule(fleet: str) -> None:
+    _, world = rolled(fleet)
+
+    assert world.broken(Expectations(ends="new")) == ()
+
+
+def test_in_a_surge_every_task_moves_once() -> None:
+    _, world = rolled("twenty")
+
+    assert world.watch.moves() == {1: 60}
+
+
+@pytest.mark.parametrize("fleet", ["twenty", "single", "tight"])
+def test_a_group_goes_back_after_success_and_has_nothing_to_do_the_second_time(fleet: str) -> None:
+    engine, world = rolled(fleet)
+
+    first = back_with(engine, "example", quiet)
+    second = back_with(engine, "example", quiet)
+
+    assert first.outputs["Look.State"] == "go"
+    assert world.broken(Expectations(ends="old")) == ()
+    assert second.outputs["Look.State"] == "nothing"
+
+
+def test_a_second_roll_has_nothing_to_do() -> None:
+    engine, world = rolled("twenty")
+    made = {operation: world.calls.get(operation, 0) for operation in CHANGING}
+
+    plan, ended = roll_with(engine, REQUEST, dry_run=False, say=quiet)
+
+    assert (plan.state, ended) == ("nothing", None)
+    assert {operation: world.calls.get(operation, 0) for operation in CHANGING} == made
+
+
+def test_what_cannot_drain_is_named_before_anything_changes() -> None:
+    engine, world = open_model("blocked")
+
+    with pytest.raises(PolicyRefusal, match="nothing was changed") as refused:
+        roll_with(engine, REQUEST, dry_run=False, say=quiet)
+
+    assert "ledger: minimumHealthyPercent 100, maximumPercent 100" in refused.value.found
+    assert not any(world.calls.get(operation) for operation in CHANGING)
