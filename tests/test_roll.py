@@ -37,7 +37,7 @@ def test_in_a_surge_every_task_moves_once() -> None:
     assert world.watch.moves() == {1: 60}
 
 
-@pytest.mark.parametrize("fleet", ["twenty", "single", "tight"])
+@pytest.mark.parametrize("fleet", ROOMY)
 def test_a_group_goes_back_after_success_and_has_nothing_to_do_the_second_time(fleet: str) -> None:
     engine, world = rolled(fleet)
 

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 HOOK = "ovenproof-drain"
 POLL_SECONDS = 10
+WARM_SECONDS = 180
 PATIENCE_SECONDS = 540  # SSM ends a script after 600
 ACTIVE_REFRESH = ("Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress")
 GOING = ("Pending", "InProgress", "Waiting", "PendingApproval", "Scheduled", "RunbookInProgress")
@@ -116,6 +117,15 @@ def desired_configuration(group: dict[str, Any], version: str, image: str) -> di
 def version_in(configuration: dict[str, Any]) -> str:
     """The template version that a refresh's DesiredConfiguration names; empty when it names none."""
     return template_of(configuration).get("Version", "")
+
+
+def warmup(group: dict[str, Any], *, own_hook: bool) -> int:
+    """The InstanceWarmup of a refresh of the group.
+
+    Our hook holds hosts until their successors are ready. ECS's own drains a host the moment it is to go, so there the
+    successors have to be registered before: that is what warm has to mean.
+    """
+    return 0 if own_hook else max(WARM_SECONDS, group.get("DefaultInstanceWarmup") or 0)
 
 
 def is_on(instance: dict[str, Any], version: str, image: str) -> bool:

@@ -15,6 +15,7 @@ from fleetview import (
     status_of,
     tags_of,
     version_in,
+    warmup,
 )
 
 
@@ -68,8 +69,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         preferences["MinHealthyPercentage"] = (desired - 1) * 100 // desired
         del preferences["MaxHealthyPercentage"]
     own_hook = noted.get("roll-hook", "yes")
-    if own_hook == "yes":
-        preferences["InstanceWarmup"] = 0
+    preferences["InstanceWarmup"] = warmup(group, own_hook=own_hook == "yes")
     return {
         **answer("go", way, f"{len(others)} of {len(group['Instances'])} hosts do not run version {version}"),
         "FromVersion": version,

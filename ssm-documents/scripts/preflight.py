@@ -27,12 +27,12 @@ from fleetview import (
     services_of,
     tags_of,
     template_of,
+    warmup,
 )
 
 NEEDED_PROCESSES = ("Launch", "Terminate", "InstanceRefresh")
 CHECKPOINT_DELAY = 172800  # the longest there is: the document ends the refresh itself when the gate is open
 SSM_POLICIES = ("AmazonSSMManagedInstanceCore", "AmazonSSMFullAccess", "AmazonEC2RoleforSSM", "AdministratorAccess")
-WARM_SECONDS = 180
 STANDARD_VCPU_QUOTA = "L-1216C47A"
 NOT_LOOKED_AT = "could not be looked at"
 
@@ -115,9 +115,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     }
     if lane != "replace-root-volume":
         preferences["MaxHealthyPercentage"] = limits[1]
-    # Ours holds old hosts until new ones are ready. ECS's own drains a host the moment it is to go, so there the new
-    # ones have to be registered before: that is what warm has to mean.
-    preferences["InstanceWarmup"] = max(WARM_SECONDS, group.get("DefaultInstanceWarmup") or 0) if managed else 0
+    preferences["InstanceWarmup"] = warmup(group, own_hook=not managed)
     percent = canary_percent(canary, desired) if lane != "replace-root-volume" else 0
     checkpoints = {"CheckpointPercentages": [percent, 100], "CheckpointDelay": CHECKPOINT_DELAY}
     plan = {
