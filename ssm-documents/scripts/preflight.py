@@ -292,11 +292,9 @@ def unfinished(group: dict[str, Any], execution: str) -> list[dict[str, str]]:
         ]
     hooks = boto3.client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"]
     left = [hook["LifecycleHookName"] for hook in hooks if hook["LifecycleHookName"] == HOOK]
-    mixed = (
-        noted.get("roll") == "running"
-        and len({(i.get("LaunchTemplate") or {}).get("Version") for i in group["Instances"]}) > 1
-    )
-    if noted.get("roll") in ("running", "rolling-back") and (active or left or mixed):
+    before = noted.get("roll-from", "").rpartition(":")[2]
+    moved = any(not is_on(i, before, noted.get("roll-from-image", "")) for i in group["Instances"])
+    if noted.get("roll") in ("running", "rolling-back") and (active or left or moved):
         return [
             blocker(
                 "earlier roll",

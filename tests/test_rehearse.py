@@ -1,0 +1,67 @@
+"""Cases of a rehearsal: their text, and whole families of them over the example fleets."""
+
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.rehearsal.fleet.cases import Case, parse_case
+from pipeline.rehearsal.fleet.faults import Fault
+from pipeline.rehearsal.fleet.switches import Switches
+from pipeline.rehearse import all_cases, judge, rehearse_case
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(fleet="twenty"),
+        Case(fleet="single", act="cancel", when="after", step="Drain"),
+        Case(fleet="tight", fault=Fault(kind="drain-stuck", image="old", first=1)),
+        Case(
+            fleet="twenty",
+            fault=Fault(kind="api-error", operation="ecs.ListTasks", times=None),
+            act="die",
+            step="Drain",
+        ),
+        Case(fleet="twenty", switches=Switches(describe_lag="seconds")),
+    ],
+    ids=str,
+)
+def test_a_case_is_read_from_its_own_text(case: Case) -> None:
+    assert parse_case(str(case)) == case
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "twenty; sleep",
+        "twenty; cancel during Drain",
+        "twenty; fault rain",
+        "twenty; switch describe_lag=years",
+        "twenty; switch sky=blue",
+    ],
+)
+def test_what_is_no_case_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match="this is not a case of a rehearsal") as refused:
+        parse_case(text)
+
+    assert text in refused.value.found
+
+
+@pytest.mark.parametrize("fleet", ["single", "managed-draining"])
+def test_a_roll_that_is_cancelled_or_breaks_off_at_any_step_ends_whole(fleet: str) -> None:
+    cases = [case for case in all_cases(fleet, thorough=False) if case.act]
+
+    broken = [f"{outcome.case}: {outcome.broken}" for outcome in map(judge, map(str, cases)) if not outcome.good]
+
+    assert len(cases) > 60
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    "fault", ["wrong-kernel", "unit-failed", "unit-flapping", "coverage-absent", "coverage-unhealthy"]
+)
+def test_a_canary_that_does_not_prove_itself_brings_the_group_back(fault: str) -> None:
+    rehearsal = rehearse_case(parse_case(f"twenty; fault {fault} first=1"))
+
+    assert rehearsal.outcome.broken == ()
+    assert (rehearsal.outcome.status, rehearsal.outcome.ended) == ("Failed", "old")
+    assert "ProveCanary" in rehearsal.outcome.reason
