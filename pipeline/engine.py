@@ -5,7 +5,7 @@ In: a document's name and its parameters. Out: how it ended, each step told as i
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,13 +17,14 @@ from pipeline.documents import document_named
 from pipeline.errors import ExecutionError, UsageError
 from pipeline.progress import duration
 from pipeline.runbook.execute import execute
-from pipeline.runbook.seams import Seams
+from pipeline.runbook.seams import Seams, TargetRequest
 from pipeline.runbook.trace import Execution, StepTrace
 
 if TYPE_CHECKING:
     from pipeline.rehearsal.fleet.world import World
 
 POLL_SECONDS: Final = 5
+GROUP_TAG: Final = "tag:aws:autoscaling:groupName"
 ENDED: Final = ("Success", "Failed", "TimedOut", "Cancelled", "CompletedWithSuccess", "CompletedWithFailure")
 
 Say = Callable[[str], None]
@@ -187,14 +188,29 @@ def open_model(fleet: str) -> "tuple[ModelEngine, World]":
 
     Raises UsageError or CatalogError.
     """
-    from pipeline.rehearsal.fleet.session import fleet_session
     from pipeline.rehearsal.fleet.spec import fleet_named
     from pipeline.rehearsal.fleet.world import World
 
-    clock = VirtualClock()
-    world = World(fleet_named(fleet or "twenty"), clock)
-    seams = Seams(session=fleet_session(world), clock=clock, documents=document_named, account_id=world.spec.account)
-    return ModelEngine(seams), world
+    world = World(fleet_named(fleet or "twenty"), VirtualClock())
+    return ModelEngine(model_seams(world)), world
+
+
+def model_seams(world: "World", *, check_answers: bool = False) -> Seams:
+    """How our documents reach a fleet model: its session, its clock, and its groups by their tag, as SSM finds them."""
+    from pipeline.rehearsal.fleet.session import fleet_session
+
+    def targets(request: TargetRequest) -> Sequence[str] | None:
+        if request.key != GROUP_TAG:
+            return None
+        return [host.id for host in world.hosts.values() if host.group and host.group.spec.name in request.values]
+
+    return Seams(
+        session=fleet_session(world, check_answers=check_answers),
+        clock=world.clock,
+        documents=document_named,
+        account_id=world.spec.account,
+        targets=targets,
+    )
 
 
 def open_engine(on: str, region: str, fleet: str) -> "tuple[Engine, World | None]":

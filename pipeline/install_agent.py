@@ -6,19 +6,16 @@ starts them in SSM Automation and follows. Which host gets it, in which order an
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.documents import PREFIX
-from pipeline.engine import Ended, Engine, ModelEngine, Say, open_engine
+from pipeline.engine import Ended, Engine, Say, open_engine
 from pipeline.errors import UsageError
 from pipeline.progress import duration
-from pipeline.rehearsal.fleet.world import World
-from pipeline.runbook.seams import TargetRequest
 
 DOCUMENT: Final = f"{PREFIX}InstallAgentOnInstances"
 MOST: Final = 50  # values of a parameter: Systems Manager API, StartAutomationExecution
-GROUP_TAG: Final = "tag:aws:autoscaling:groupName"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +72,9 @@ def install_with(engine: Engine, request: InstallRequest, say: Say) -> Ended:
     return ended
 
 
-def with_targets(engine: ModelEngine, world: World) -> ModelEngine:
-    """The engine, for which a group's tag means that group's hosts, as SSM looks it up in AWS."""
-
-    def targets(request: TargetRequest) -> Sequence[str] | None:
-        if request.key != GROUP_TAG:
-            return None
-        return [host.id for host in world.hosts.values() if host.group and host.group.spec.name in request.values]
-
-    return replace(engine, seams=replace(engine.seams, targets=targets))
-
-
 def install_agent(request: InstallRequest, *, on: str, region: str, fleet: str, say: Say) -> None:
     """Install the agent. Raises what `install_with` and `open_engine` raise."""
     request.parameters()
-    engine, world = open_engine(on, region, fleet)
-    if world is not None and isinstance(engine, ModelEngine):
-        engine = with_targets(engine, world)
+    engine, _ = open_engine(on, region, fleet)
     ended = install_with(engine, request, say)
     say(f"installed and proven in {duration(ended.seconds)}")

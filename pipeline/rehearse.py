@@ -21,17 +21,17 @@ from rich.table import Table
 
 from pipeline.clock import VirtualClock
 from pipeline.documents import PREFIX, document_named
+from pipeline.engine import model_seams
 from pipeline.errors import ExecutionError
 from pipeline.progress import duration
 from pipeline.rehearsal.fleet.cases import Case, cases_of, parse_case
 from pipeline.rehearsal.fleet.invariants import Broken, Expectations
 from pipeline.rehearsal.fleet.picture import picture
-from pipeline.rehearsal.fleet.session import fleet_session
 from pipeline.rehearsal.fleet.spec import FleetSpec, fleet_named
 from pipeline.rehearsal.fleet.world import World
 from pipeline.runbook.document import Document
 from pipeline.runbook.execute import execute
-from pipeline.runbook.seams import Moment, Seams, Verdict
+from pipeline.runbook.seams import Moment, Verdict
 from pipeline.runbook.trace import Execution
 from pipeline.whole_file import write_whole
 
@@ -84,10 +84,8 @@ def rehearse_case(case: Case, documents: Documents = document_named) -> Rehearsa
         here = moment.depth == 0 and moment.when == case.when and moment.step == case.step
         return case.act if here and case.act else "go"
 
-    seams = Seams(
-        session=fleet_session(world), clock=clock, documents=documents, interrupt=interrupt, account_id=spec.account
-    )
-    calm = replace(seams, interrupt=lambda _: "go")
+    calm = replace(model_seams(world), documents=documents)
+    seams = replace(calm, interrupt=interrupt)
     given: dict[str, Any] = {"Group": group}
     if case.fault and case.fault.kind == "alarm-fires":
         given["Alarms"] = [spec.alarms[0].name]

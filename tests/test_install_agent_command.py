@@ -5,14 +5,11 @@ from typing import Any
 import pytest
 
 from pipeline.clock import VirtualClock
-from pipeline.documents import document_named
-from pipeline.engine import ModelEngine
+from pipeline.engine import ModelEngine, model_seams
 from pipeline.errors import ExecutionError, UsageError
-from pipeline.install_agent import InstallRequest, install_agent, install_with, with_targets
-from pipeline.rehearsal.fleet.session import fleet_session
+from pipeline.install_agent import InstallRequest, install_agent, install_with
 from pipeline.rehearsal.fleet.spec import example_fleet
 from pipeline.rehearsal.fleet.world import World
-from pipeline.runbook.seams import Seams
 
 HOST = "i-0123456789abcdef0"
 
@@ -21,11 +18,8 @@ def engine(kernel: str) -> tuple[ModelEngine, World]:
     """The example of twenty hosts without an agent, on that kernel."""
     spec = example_fleet("twenty")
     old = spec.images[0].model_copy(update={"kernel": kernel})
-    clock = VirtualClock()
-    world = World(spec.model_copy(update={"images": (old, *spec.images[1:])}), clock)
-    session = fleet_session(world, check_answers=True)
-    seams = Seams(session=session, clock=clock, documents=document_named, account_id=spec.account)
-    return with_targets(ModelEngine(seams), world), world
+    world = World(spec.model_copy(update={"images": (old, *spec.images[1:])}), VirtualClock())
+    return ModelEngine(model_seams(world, check_answers=True)), world
 
 
 def test_a_group_gets_the_agent_and_every_host_is_proven() -> None:
