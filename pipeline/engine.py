@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import boto3
 
 from pipeline.aws_errors import aws_errors
+from pipeline.catalog import load_catalog
 from pipeline.clock import SystemClock, VirtualClock
 from pipeline.documents import document_named
 from pipeline.errors import ExecutionError, UsageError
@@ -102,7 +103,7 @@ class AwsEngine:
         with aws_errors(
             f"SSM did not start {document}",
             where=f"SSM in {self.session.region_name}",
-            remedy="publish the documents with `./run publish-documents --on aws`; the caller needs "
+            remedy="publish the documents with `./run publish-documents`; the caller needs "
             "ssm:StartAutomationExecution on them",
         ):
             started = self.session.client("ssm").start_automation_execution(
@@ -221,7 +222,7 @@ def open_engine(on: str, region: str, fleet: str) -> "tuple[Engine, World | None
                 raise UsageError("--fleet is for the model", expected="--on local with --fleet", where="--fleet")
             from pipeline.target import aws_session
 
-            return AwsEngine(aws_session(region)), None
+            return AwsEngine(aws_session(region or load_catalog().default_region)), None
         case "local":
             return open_model(fleet)
     raise UsageError(f"there is no target {on}", expected="local or aws", found=on, where="--on")
