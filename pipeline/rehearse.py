@@ -22,7 +22,7 @@ from rich.table import Table
 from pipeline.clock import VirtualClock
 from pipeline.documents import PREFIX, document_named
 from pipeline.engine import model_seams
-from pipeline.errors import ExecutionError
+from pipeline.errors import ExecutionError, UsageError
 from pipeline.progress import duration
 from pipeline.rehearsal.fleet.cases import Case, cases_of, parse_case
 from pipeline.rehearsal.fleet.invariants import Broken, Expectations
@@ -74,7 +74,15 @@ def fleet_of(name: str) -> FleetSpec:
 
 
 def rehearse_case(case: Case, documents: Documents = document_named) -> Rehearsal:
-    """Execute one case and judge it."""
+    """Execute one case and judge it. Raises UsageError for a step that the document does not have."""
+    steps = [step.name for step in documents(f"{PREFIX}RollFleet").steps]
+    if case.act and case.step not in steps:
+        raise UsageError(
+            f"RollFleet has no step {case.step}, so nothing would be done to it",
+            expected=", ".join(steps),
+            found=str(case),
+            where="--case",
+        )
     spec = fleet_of(case.fleet)
     clock = VirtualClock()
     world = World(spec, clock, switches=case.switches, faults=(case.fault,) if case.fault else ())

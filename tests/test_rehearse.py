@@ -65,3 +65,8 @@ def test_a_canary_that_does_not_prove_itself_brings_the_group_back(fault: str) -
     assert rehearsal.outcome.broken == ()
     assert (rehearsal.outcome.status, rehearsal.outcome.ended) == ("Failed", "old")
     assert "ProveCanary" in rehearsal.outcome.reason
+
+
+def test_a_step_that_is_not_there_is_said() -> None:
+    with pytest.raises(UsageError, match="RollFleet has no step Nowhere"):
+        rehearse_case(parse_case("twenty; cancel before Nowhere"))

@@ -124,7 +124,8 @@ def render_commands(found: Iterable[Finding]) -> str:
                 commands.setdefault(cause.fix, {})[command(finding, cause.fix)] = None
     for (account, region), ids in hosts.items():
         for some in chunks(ids, HOSTS_IN_A_COMMAND):
-            line = f"./run install-agent --on aws --region {region} --instance {','.join(some)}  # account {account}"
+            named = " ".join(f"--instance {one}" for one in some)
+            line = f"./run install-agent --on aws --region {region} {named}  # account {account}"
             commands.setdefault("install-agent", {})[line] = None
     titles = {
         "enable-monitoring": "enable Runtime Monitoring (from the delegated administrator)",

@@ -1,6 +1,7 @@
 """Endpoints are created and services deployed only when asked, one by one, and coverage is right afterwards."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.summary import findings, summarise
 from pipeline.errors import CloudError
+from pipeline.install_agent import InstallRequest
 from pipeline.monitoring import endpoints, redeploy
 from pipeline.monitoring.fix import fix, render_commands
 from pipeline.rehearsal.answered_session import Call
@@ -191,3 +193,15 @@ def test_many_hosts_share_a_command() -> None:
     ]
     lines = [line for line in render_commands(found).splitlines() if "install-agent" in line]
     assert [line.count("i-") for line in lines] == [50, 10]
+
+
+def test_the_command_for_hosts_is_one_that_install_agent_takes() -> None:
+    found = [
+        Finding("host", ONE, REGION, f"i-{number:017x}", "unhealthy", (Hit("unit-off", ("x",), "y"),))
+        for number in range(3)
+    ]
+    [line] = [line for line in render_commands(found).splitlines() if "install-agent" in line]
+    words = line.split()
+    named = [word for option, word in pairwise(words) if option == "--instance"]
+
+    assert InstallRequest(instances=named).parameters() == {"InstanceIds": [one.id for one in found]}
