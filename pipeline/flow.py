@@ -274,7 +274,11 @@ def bake_and_prove(planned: Planned, *, tools: Tools, clock: Clock, progress: Pr
         )
         path = write_record(record, workplace.folder)
         if record.proven:
-            mark_proven(target.session, image)
+            try:
+                mark_proven(target.session, image)
+            except BaseException as error:  # an interrupt too: the image goes, so nothing may call it proven
+                write_record(record.unproven(str(error)), workplace.folder)
+                raise
     return record, path
 
 

@@ -293,6 +293,11 @@ class Record(StrictModel):
         """The variant and flavour as people write them."""
         return f"{self.variant}/{self.flavour}"
 
+    def unproven(self, why: str) -> "Record":
+        """The same bake, not proven after all; `why` is one more failure of its proof."""
+        proof = self.proof.model_copy(update={"failures": (*self.proof.failures, why)})
+        return self.model_copy(update={"proven": False, "proof": proof})
+
     def as_json(self) -> str:
         """The text of `record.json`."""
         return self.model_dump_json(indent=2, by_alias=True) + "\n"

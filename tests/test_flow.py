@@ -185,6 +185,12 @@ def test_an_image_that_cannot_be_marked_proven_is_removed_and_the_record_says_wh
     ec2: Any = place.session.client("ec2")
     assert ec2.describe_images(Owners=["self"])["Images"] == []
     assert not place.locks.exists()
+    [path] = place.records.glob("*/record.json")
+    record = Record.model_validate_json(path.read_bytes())
+    assert not record.proven
+    [failure] = record.proof.failures
+    assert failure.startswith("the image proved itself, but could not be marked as proven")
+    assert "not proven" in (path.parent / "record.md").read_text()
 
 
 def test_without_runtime_monitoring_no_bake_begins(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
