@@ -40,7 +40,7 @@ class RollRequest:
     calendar: str = ""
 
     def preflight_parameters(self) -> dict[str, Any]:
-        """Parameters of Ovenproof-Preflight; Ovenproof-RollFleet has the same."""
+        """Parameters of Ovenproof-Preflight; Ovenproof-RollFleet has the same and more."""
         given = {
             "Group": self.group,
             "Cluster": self.cluster,
@@ -48,10 +48,14 @@ class RollRequest:
             "Lane": self.lane,
             "CanarySize": self.canary,
             "Alarms": list(self.alarms),
-            "OnDrainTimeout": self.on_drain_timeout,
             "Calendar": self.calendar,
         }
         return {name: value for name, value in given.items() if value not in ("", [])}
+
+    def roll_parameters(self) -> dict[str, Any]:
+        """Parameters of Ovenproof-RollFleet."""
+        more = {"OnDrainTimeout": self.on_drain_timeout} if self.on_drain_timeout else {}
+        return self.preflight_parameters() | more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +147,7 @@ def roll_with(engine: Engine, request: RollRequest, *, dry_run: bool, say: Say) 
     if dry_run:
         say("dry run: nothing was changed")
         return plan, None
-    ended = engine.run(f"{PREFIX}RollFleet", request.preflight_parameters(), say)
+    ended = engine.run(f"{PREFIX}RollFleet", request.roll_parameters(), say)
     if not ended.good:
         raise ended.error(
             f"the roll of {request.group} ended {ended.status}",

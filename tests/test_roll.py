@@ -67,3 +67,13 @@ def test_what_cannot_drain_is_named_before_anything_changes() -> None:
 
     assert "ledger: minimumHealthyPercent 100, maximumPercent 100" in refused.value.found
     assert not any(world.calls.get(operation) for operation in CHANGING)
+
+
+def test_what_a_slow_host_leads_to_reaches_the_roll_and_not_its_preflight() -> None:
+    engine, world = open_model("twenty")
+    request = RollRequest(group="example", on_drain_timeout="skip-host")
+
+    _, ended = roll_with(engine, request, dry_run=False, say=quiet)
+
+    assert ended is not None and world.broken(Expectations(ends="new")) == ()
+    assert request.roll_parameters() == {**request.preflight_parameters(), "OnDrainTimeout": "skip-host"}

@@ -38,7 +38,7 @@ NOT_LOOKED_AT = "could not be looked at"
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """In: Group, Cluster, Image, ImageParameter, Lane, CanarySize, OnDrainTimeout, Alarms, Calendar, Execution.
+    """In: Group, Cluster, Image, ImageParameter, Lane, CanarySize, Alarms, Calendar, Execution.
 
     Out: State (`go`, `nothing`, `already`, `blocked`), Reason, Findings (JSON text), and the plan's values.
     """

@@ -63,6 +63,11 @@ def test_every_line_of_a_template_is_itself(folder: Path) -> None:
     assert [line for _, line in origins(plain.rstrip("\n"), template, [])] == list(range(1, plain.count("\n") + 1))
 
 
+def test_our_documents_are_clean() -> None:
+    found = [finding for finding in lint(our_documents()).findings if finding.severity != "note"]
+    assert [f"{one.file}:{one.span.line}: {one.message} [{one.rule}]" for one in found] == []
+
+
 def test_without_documents_a_path_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pipeline.paths.CHECKOUT", tmp_path)
     with pytest.raises(UsageError, match="no document"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from botocore.model import Shape, StructureShape
+from botocore.model import OperationModel, Shape, StructureShape
 
 from pipeline.runbook import language
 from pipeline.runbook.lint import aws
@@ -23,6 +23,9 @@ _SECRET: Final = re.compile(r"(?i)(?:password|passwd|secret(?!s?arn)|private_?ke
 _ONCE: Final = re.compile(
     r"(?:Create|Run|Start|Send|Allocate|Publish|Copy|Restore|Launch|Import|Purchase|Invoke|Rotate|Reboot|Execute)"
 )
+_SAME_AGAIN: Final = re.compile(r"CreateOrUpdate\w+|CreateTags")
+"""Sets what is named to what is given, however often."""
+_REFUSALS: Final = re.compile(r"AlreadyExist|NameExists|NameAlready|BucketAlready")
 _NEVER_FAIL: Final = frozenset({"aws:branch", "aws:sleep", "aws:pause", "aws:updateVariable"})
 _SHELLS: Final = ("aws:runShellScript", "aws:runPowerShellScript")
 _SHELL_DOCUMENTS: Final = ("AWS-RunShellScript", "AWS-RunPowerShellScript")
@@ -110,7 +113,9 @@ def retries(document: Document) -> Iterator[Found]:
             continue
         if step.action == "aws:executeAwsApi":
             operation = operation_of(step)
-            if operation is None or not _ONCE.match(operation.name):
+            if operation is None or not _ONCE.match(operation.name) or _SAME_AGAIN.fullmatch(operation.name):
+                continue
+            if _refuses_twice(operation):
                 continue
             shape = operation.input_shape
             members = shape.members if isinstance(shape, StructureShape) else {}
@@ -124,6 +129,14 @@ def retries(document: Document) -> Iterator[Found]:
             {"ClientToken", "ClientRequestToken"} & set(step.inputs.items)
         ):
             yield Found("retry-twice", attempts.span, f"each attempt may do {step.action} again; give it a token")
+
+
+def _refuses_twice(operation: OperationModel) -> bool:
+    """Whether AWS refuses the second of two equal calls, by the errors that its model declares."""
+    errors = [shape.name for shape in operation.error_shapes]
+    if operation.name.startswith("Start") and any("InProgress" in name for name in errors):
+        return True  # what was started goes on for longer than the attempts take
+    return any(_REFUSALS.search(name) for name in errors)
 
 
 def _is_token(name: str, member: Shape) -> bool:
