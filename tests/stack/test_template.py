@@ -1,7 +1,4 @@
-"""The stack's template: clean under cfn-lint, and closed in the ways that matter.
-
-cfn-guard is Rust and checkov brings a hundred packages; these are the rules of both that apply to what is here.
-"""
+"""The stack's template: clean under cfn-lint, and closed in the ways that matter; cfripper has `test_rules.py`."""
 
 import re
 import subprocess
