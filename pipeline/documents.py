@@ -1,12 +1,11 @@
 """Our SSM documents: in, the templates, scripts and policies of `ssm-documents/`; out, their finished text.
 
-A script of `ssm-documents/scripts/` is ordinary Python. Where it imports from its neighbours, the finished document
-holds those of the neighbour's definitions that it uses, since a step of SSM has nothing to import from.
+`traced` says of each place of such a text where it is written, so that a finding points to what can be mended.
 """
 
-import ast
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +13,11 @@ from typing import Any, Final
 
 import jinja2
 import yaml
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
 
 from pipeline import paths
+from pipeline.bundling import Bundle, Place, Start, bundled, bundled_with_places, checked
 from pipeline.catalog import load_catalog
 from pipeline.errors import CatalogError, UsageError
 from pipeline.runbook.document import Document, parse_document
@@ -76,16 +78,55 @@ def document_kind(text: str) -> str:
     return "Automation" if yaml.safe_load(text)["schemaVersion"] == "0.3" else "Command"
 
 
+def traced(name: str, folder: Path = FOLDER) -> Bundle:
+    """One document's text with the places of the templates and scripts that it is made of.
+
+    Raises what `rendered_documents` raises.
+    """
+    trace = _Trace()
+    return trace.read(_jinja(name, folder, trace))
+
+
 def _rendered(name: str, folder: Path) -> str:
-    template = folder / (name.removeprefix(PREFIX) + SUFFIX)
+    text = _jinja(name, folder, None)
+    if (size := len(text.encode())) > LIMITS.document_bytes:
+        raise CatalogError(
+            f"{name} is too large for SSM",
+            expected=f"at most {LIMITS.document_bytes} bytes",
+            found=f"{size} bytes",
+            where=str(_template(name, folder)),
+            remedy="shorten its scripts, or give a part of it a document of its own",
+        )
+    return text
+
+
+def _template(name: str, folder: Path) -> Path:
+    return folder / (name.removeprefix(PREFIX) + SUFFIX)
+
+
+def _jinja(name: str, folder: Path, trace: "_Trace | None") -> str:
+    """What Jinja makes of a template; with the trace's marks in it, where there is one."""
+    template = _template(name, folder)
     templates = environment(folder, paths.IMAGES)
-    templates.globals["script"] = lambda file, spaces: indented(bundled(folder / "scripts" / file), spaces)
-    templates.globals["script_text"] = lambda file, spaces: indented(_checked(folder / "scripts" / file), spaces)
-    templates.globals["file"] = lambda file, spaces: indented(_checked(paths.IMAGES / file), spaces)
+
+    def script(file: str, spaces: int) -> str:
+        path = folder / "scripts" / file
+        return indented(bundled(path), spaces) if trace is None else trace.marked(bundled_with_places(path), spaces)
+
+    def plain(path: Path, spaces: int) -> str:
+        text = checked(path)
+        return indented(text, spaces) if trace is None else trace.marked(_as_written(text, path), spaces)
+
+    templates.globals["script"] = script
+    templates.globals["script_text"] = lambda file, spaces: plain(folder / "scripts" / file, spaces)
+    templates.globals["file"] = lambda file, spaces: plain(paths.IMAGES / file, spaces)
     templates.globals["agent"] = load_catalog().agent
     templates.filters["json"] = json.dumps
+    if trace is not None:
+        templates.extend(trace=trace)
+        templates.add_extension(_Marks)
     try:
-        text = templates.get_template(template.name).render()
+        return templates.get_template(template.name).render()
     except (jinja2.TemplateSyntaxError, jinja2.UndefinedError) as error:
         raise CatalogError(
             "a document's template cannot be rendered",
@@ -94,15 +135,6 @@ def _rendered(name: str, folder: Path) -> str:
             where=f"{template}:{line_of(error, template)}",
             remedy="correct the template",
         ) from error
-    if (size := len(text.encode())) > LIMITS.document_bytes:
-        raise CatalogError(
-            f"{name} is too large for SSM",
-            expected=f"at most {LIMITS.document_bytes} bytes",
-            found=f"{size} bytes",
-            where=str(template),
-            remedy="shorten its scripts, or give a part of it a document of its own",
-        )
-    return text
 
 
 def indented(text: str, spaces: int) -> str:
@@ -110,114 +142,62 @@ def indented(text: str, spaces: int) -> str:
     return "\n".join(" " * spaces + line if line else "" for line in text.rstrip("\n").split("\n"))
 
 
-def _checked(file: Path) -> str:
-    text = file.read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if "{{" in line:
-            raise CatalogError(
-                "SSM would read a part of this file as one of its variables",
-                expected="no `{{`",
-                found=line.strip(),
-                where=f"{file}:{number}",
-                remedy="write it in another way",
-            )
-    return text
+# -- where each place of a document is written ------------------------------------------------------------------------
 
 
-def bundled(file: Path) -> str:
-    """A script that stands by itself: what it imports from its neighbours comes with it.
-
-    Only `from neighbour import name` is understood; anything else a script imports has to be there in SSM. Docstrings
-    below the first, comments and type hints are for readers of the file: without them five scripts fit a document.
-    """
-    text = _checked(file)
-    body = ast.parse(text).body
-    wanted: dict[str, set[str]] = {}
-    imports: list[ast.stmt] = []
-    own: list[ast.stmt] = []
-    for node in body[1:]:
-        if isinstance(node, ast.ImportFrom) and node.module and (file.parent / f"{node.module}.py").exists():
-            wanted.setdefault(node.module, set()).update(alias.name for alias in node.names)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            imports.append(node)
-        else:
-            own.append(node)
-    from_neighbours: dict[str, ast.stmt] = {}
-    while wanted:
-        module, names = wanted.popitem()
-        neighbour = file.parent / f"{module}.py"
-        needed, theirs, others = _definitions(neighbour, names)
-        imports += theirs
-        from_neighbours |= {name: node for name, node in needed.items() if name not in from_neighbours}
-        for other, more in others.items():
-            wanted.setdefault(other, set()).update(more)
-    slim = _Slim().visit(ast.Module(body=[*from_neighbours.values(), *own], type_ignores=[]))
-    used = {node.id for node in ast.walk(slim) if isinstance(node, ast.Name)}
-    needed_imports = sorted({ast.unparse(node) for node in imports if set(_bound(node)) & used})
-    docstring = ast.get_docstring(ast.parse(text)) or ""
-    return f'''"""{docstring}"""\n\n''' + "\n".join(needed_imports) + "\n\n" + ast.unparse(slim) + "\n"
+_MARK: Final = re.compile("\0(\\d+)\0")
 
 
-class _Slim(ast.NodeTransformer):
-    """Takes away what only a reader needs."""
+class _Trace:
+    """Puts marks at the beginnings of lines while a text is made, and takes them out of the finished one."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        if ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        node.returns = None
-        for argument in [*node.args.args, *node.args.kwonlyargs]:
-            argument.annotation = None
-        return self.generic_visit(node)
+    def __init__(self) -> None:
+        self._known: list[Sequence[Start]] = []
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        if ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return self.generic_visit(node)
+    def mark(self, starts: Sequence[Start]) -> str:
+        """A mark for the line that it stands at the beginning of."""
+        self._known.append(starts)
+        return f"\0{len(self._known) - 1}\0"
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        if node.value is None:
-            return node
-        return self.generic_visit(ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node))
+    def marked(self, bundle: Bundle, spaces: int) -> str:
+        """What `indented` makes of a text, with marks."""
+        lines = indented(bundle.text, spaces).split("\n")
+        moved = ([Start(column + spaces, place) for column, place in starts] for starts in bundle.lines)
+        return "\n".join(self.mark(starts) + line for line, starts in zip(lines, moved, strict=False))
+
+    def read(self, text: str) -> Bundle:
+        """The text without its marks. A line without one of its own belongs to what the line before it does."""
+        lines: list[Sequence[Start]] = []
+        starts: Sequence[Start] = ()
+        for line in text.split("\n"):
+            at = 0
+            while found := _MARK.match(line, at):  # the last of them is the innermost
+                starts, at = self._known[int(found[1])], found.end()
+            lines.append(starts)
+        return Bundle(_MARK.sub("", text), lines)
 
 
-def _bound(node: ast.stmt) -> list[str]:
-    assert isinstance(node, ast.Import | ast.ImportFrom)  # noqa: S101 - only those are gathered
-    return [alias.asname or alias.name for alias in node.names]
+class _Marks(Extension):
+    """Has Jinja put a mark at the beginning of each line of a template, and before what an expression puts in."""
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        trace: _Trace = self.environment.trace  # type: ignore[attr-defined]
+        file = Path(stream.filename or "")
+
+        def mark(line: int) -> str:
+            return trace.mark([Start(1, Place(file, line, 1))])
+
+        for token in stream:
+            if token.type == "data":
+                pieces = token.value.split("\n")
+                value = "\n".join(mark(token.lineno + number) + piece for number, piece in enumerate(pieces))
+                yield Token(token.lineno, "data", value)
+            elif token.type == "variable_begin":
+                yield Token(token.lineno, "data", mark(token.lineno))
+                yield token
+            else:
+                yield token
 
 
-def _definitions(file: Path, names: set[str]) -> tuple[dict[str, ast.stmt], list[ast.stmt], dict[str, set[str]]]:
-    """The definitions called `names` with whatever those use, in the file's order; the file's imports; and what it
-    takes from neighbours of its own."""
-    text = _checked(file)
-    nodes: dict[str, ast.stmt] = {}
-    imports: list[ast.stmt] = []
-    neighbours: dict[str, tuple[str, str]] = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            nodes[node.name] = node
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            nodes[node.targets[0].id] = node
-        elif isinstance(node, ast.ImportFrom) and node.module and (file.parent / f"{node.module}.py").exists():
-            neighbours |= {alias.name: (node.module, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            imports.append(node)
-    if unknown := sorted(names - set(nodes)):
-        raise CatalogError(
-            f"{file.name} defines no {unknown[0]}",
-            expected=", ".join(nodes),
-            where=str(file),
-            remedy="import what is there",
-        )
-    needed: set[str] = set()
-    others: dict[str, set[str]] = {}
-    queue = sorted(names)
-    while queue:
-        name = queue.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        used = {node.id for node in ast.walk(nodes[name]) if isinstance(node, ast.Name)}
-        queue += sorted(used & set(nodes))
-        for module, theirs in (neighbours[one] for one in used & set(neighbours)):
-            others.setdefault(module, set()).add(theirs)
-    return {name: node for name, node in nodes.items() if name in needed}, imports, others
+def _as_written(text: str, file: Path) -> Bundle:
+    return Bundle(text, [[Start(1, Place(file, number, 1))] for number in range(1, text.count("\n") + 2)])

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.bundling import bundled
 from pipeline.documents import (
     FOLDER,
-    bundled,
     document_kind,
     document_named,
     document_names,
     document_text,
     policy_of,
     rendered_documents,
+    traced,
 )
 from pipeline.errors import CatalogError, UsageError
 from tests.test_lint import PROGRAMS
@@ -141,6 +142,14 @@ def test_a_script_that_ssm_would_change_is_refused_with_its_line(tmp_path: Path)
     assert refused.value.where.endswith("one.py:2")
 
 
+def test_a_script_that_does_not_parse_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = "import boto3\n\ndef handler(events, context)\n    return {}\n"
+    with pytest.raises(CatalogError, match="does not parse") as refused:
+        rendered_documents(folder(tmp_path, "s: |\n<< script('one.py', 2) >>\n", one=text))
+
+    assert refused.value.where.endswith("one.py:3")
+
+
 def test_a_document_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="too large for SSM"):
         rendered_documents(folder(tmp_path, "schemaVersion: '0.3'\ndescription: " + "x" * 65536 + "\n"))
@@ -190,3 +199,18 @@ def test_a_script_that_imports_what_its_neighbour_has_not_is_refused(tmp_path: P
 
     with pytest.raises(CatalogError, match=r"shared\.py defines no nothing"):
         bundled(place / "scripts" / "one.py")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_traced_document_is_the_same_and_each_of_its_lines_is_known(name: str) -> None:
+    text, lines = traced(name)
+
+    assert text == document_text(name)
+    assert len(lines) == len(text.split("\n"))
+    for line, starts in zip(text.split("\n"), lines, strict=True):
+        (file, number, column), first = starts[0].place, starts[0].column
+        written = file.read_text().split("\n")[number - 1]
+        if file.suffix == ".py":
+            assert line[first - 1 :].split() == [] or written[column - 1 :].strip(), line
+        elif "<<" not in written:
+            assert line[first - 1 :] == written[column - 1 :]

@@ -3,10 +3,10 @@
 import bisect
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pipeline.errors import UsageError
 from pipeline.runbook.lint import checks, source
@@ -16,6 +16,9 @@ from pipeline.runbook.lint.node import Span
 from pipeline.runbook.lint.rules import rules
 from pipeline.runbook.lint.view import AUTOMATION, COMMAND, OLDER, Document, is_document, view
 
+if TYPE_CHECKING:
+    from pipeline.bundling import Start
+
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 _SKIPPED: Final = frozenset({".git", "node_modules", "__pycache__"})
 _IGNORE: Final = re.compile(r"#\s*ovenproof:\s*ignore\b[ \t]*(\S*)[ \t]*(.*?)\s*$")
@@ -23,14 +26,14 @@ _IGNORE: Final = re.compile(r"#\s*ovenproof:\s*ignore\b[ \t]*(\S*)[ \t]*(.*?)\s*
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A text to be looked at, and the place of its lines in the files that it was made of."""
+    """A text to be looked at; for one that was made of files, what begins where on each line, and its place there."""
 
     name: str
     content: bytes
     explicit: bool = True
     policy: bytes | None = None
     policy_name: str = ""
-    origin: "Sequence[tuple[str, int]] | None" = None
+    origin: "Sequence[Sequence[Start]] | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +99,25 @@ def lint(texts: Iterable[Text]) -> Report:
     others = {
         document.name: document for _, _, document, _ in read if document is not None and names[document.name] == 1
     }
-    ignored = 0
     for text, content, document, found in read:
         if document is not None:
             document.others = others
             found.extend(_checked(document))
-        kept, taken_back = _keep(content, found)
-        ignored += taken_back
-        findings.extend(_placed(text, content, document, kept))
-    findings.sort(key=lambda finding: (finding.file, finding.span, finding.rule))
+        findings.extend(_placed(text, content, document, dict.fromkeys(found)))
+    kept, ignored = _keep(_commented(read), _each_once(findings))
+    kept.sort(key=lambda finding: (finding.file, finding.span, finding.rule))
     documents = tuple(document for _, _, document, _ in read if document is not None)
-    return Report(findings=tuple(findings), documents=documents, ignored=ignored, skipped=tuple(skipped))
+    return Report(findings=tuple(kept), documents=documents, ignored=ignored, skipped=tuple(skipped))
+
+
+def _each_once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """A script may be in several documents, and a file may be named twice."""
+    seen: set[tuple[str, Span, str, str]] = set()
+    for finding in findings:
+        key = finding.file, finding.span, finding.rule, finding.message
+        if key not in seen:
+            seen.add(key)
+            yield finding
 
 
 def _document(text: Text) -> tuple[str, Document | None, list[Found]]:
@@ -165,12 +176,46 @@ class _Ignore:
         return line == (self.line + 1 if self.own_line else self.line)
 
 
-def _keep(content: str, found: Iterable[Found]) -> tuple[list[Found], int]:
-    """What is left after the comments of a document, and how many findings they took back."""
+def _commented(read: Iterable[tuple[Text, str, Document | None, list[Found]]]) -> dict[str, str]:
+    """The files whose comments count, with their text: documents, and what rendered ones are made of."""
+    texts: dict[str, str] = {}
+    for text, content, _, _ in read:
+        if text.origin is None:
+            texts[text.name] = content
+        else:
+            for file in {str(start.place.file) for starts in text.origin for start in starts} - set(texts):
+                texts[file] = Path(file).read_text(encoding="utf-8")
+    return texts
+
+
+def _keep(texts: Mapping[str, str], findings: Iterable[Finding]) -> tuple[list[Finding], int]:
+    """What is left after the comments of the files, and how many findings they took back."""
+    kept: list[Finding] = []
+    ignores: dict[tuple[str, str], list[_Ignore]] = {}
+    for file, content in texts.items():
+        if "ovenproof:" in content:
+            for ignore in _ignores(file, content, kept):
+                ignores.setdefault((file, ignore.rule), []).append(ignore)
+    taken_back = 0
+    for finding in findings:
+        of_rule = ignores.get((finding.file, finding.rule), ())
+        covering = next((one for one in of_rule if one.covers(finding.span.line)), None)
+        if covering is not None:
+            covering.used = True
+            taken_back += 1
+        else:
+            kept.append(finding)
+    for (file, rule), of_rule in ignores.items():
+        for ignore in of_rule:
+            if not ignore.used:
+                kept.append(_of_comment("unused-ignore", file, ignore.span, texts[file], f"nothing here breaks {rule}"))
+    return kept, taken_back
+
+
+def _ignores(file: str, content: str, kept: list[Finding]) -> list[_Ignore]:
+    """The comments of a file that take findings back; what is wrong with one is added to `kept`."""
     ignores: list[_Ignore] = []
-    kept: list[Found] = []
-    lines = content.split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.split("\n"), 1):
         match = _IGNORE.search(line) if "ovenproof" in line else None
         if match is None:
             continue
@@ -178,31 +223,22 @@ def _keep(content: str, found: Iterable[Found]) -> tuple[list[Found], int]:
         rule, reason = match[1], match[2]
         if rule not in rules():
             named = f"there is no rule {rule!r}{near(rule, rules())}" if rule else "an ignore names a rule"
-            kept.append(Found("bad-ignore", span, named))
+            kept.append(_of_comment("bad-ignore", file, span, content, named))
         elif not reason:
-            kept.append(Found("bad-ignore", span, f"say why {rule} is ignored: # ovenproof: ignore {rule} REASON"))
+            message = f"say why {rule} is ignored: # ovenproof: ignore {rule} REASON"
+            kept.append(_of_comment("bad-ignore", file, span, content, message))
         else:
-            # several of them may stand above one line
-            own = not line[: match.start()].strip()
-            ignores.append(_Ignore(rule, number, own, span))
+            ignores.append(_Ignore(rule, number, not line[: match.start()].strip(), span))
     own_lines = {ignore.line for ignore in ignores if ignore.own_line}
     for ignore in ignores:
-        while ignore.own_line and ignore.line + 1 in own_lines:
+        while ignore.own_line and ignore.line + 1 in own_lines:  # several of them may stand above one line
             ignore.line += 1
-    taken_back = 0
-    for item in dict.fromkeys(found):
-        covering = next(
-            (one for one in ignores if not item.part and one.rule == item.rule and one.covers(item.span.line)), None
-        )
-        if covering is not None:
-            covering.used = True
-            taken_back += 1
-        else:
-            kept.append(item)
-    for ignore in ignores:
-        if not ignore.used:
-            kept.append(Found("unused-ignore", ignore.span, f"nothing here breaks {ignore.rule}"))
-    return kept, taken_back
+    return ignores
+
+
+def _of_comment(rule: str, file: str, span: Span, content: str, message: str) -> Finding:
+    line = content.split("\n")[span.line - 1]
+    return Finding(rule=rule, severity=rules()[rule].severity, message=message, file=file, span=span, source_line=line)
 
 
 # --- places ---
@@ -226,18 +262,26 @@ def _placed(text: Text, content: str, document: Document | None, found: Iterable
             source_line=line,
         )
         if text.origin is not None and not item.part and 0 < item.span.line <= len(text.origin):
-            file, number = text.origin[item.span.line - 1]
-            original = sources.setdefault(file, Path(file).read_text(encoding="utf-8").split("\n"))
-            there = original[number - 1] if 0 < number <= len(original) else ""
-            if there == line:
-                finding = replace(finding, file=file, span=_on_line(item.span, number))
-            else:
-                finding = finding.moved(file, number, there)
+            finding = _moved(finding, text.origin[item.span.line - 1], sources)
         yield finding
 
 
-def _on_line(span: Span, line: int) -> Span:
-    return Span(line, span.column, line + span.end_line - span.line, span.end_column)
+def _moved(finding: Finding, starts: "Sequence[Start]", sources: dict[str, list[str]]) -> Finding:
+    """A finding of a rendered text at the place where that is written."""
+    if not starts:
+        return finding
+    span = finding.span
+    start = next((one for one in reversed(starts) if one.column <= span.column), starts[0])
+    file, number = str(start.place.file), start.place.line
+    original = sources.setdefault(file, Path(file).read_text(encoding="utf-8").split("\n"))
+    there = original[number - 1]
+    at = start.place.column + span.column - start.column
+    if span.end_line == span.line:
+        marked = finding.source_line[span.column - 1 : span.end_column - 1]
+        there_too = there[at - 1 : at - 1 + len(marked)] if at > 0 else ""
+        if marked and there_too.replace("'", '"') == marked.replace("'", '"'):  # a bundle has quotes of its own
+            return replace(finding, file=file, span=Span(number, at, number, at + len(marked)), source_line=there)
+    return finding.moved(file, number, start.place.column, there)
 
 
 def _step_starts(document: Document | None) -> list[tuple[int, int, str]]:

@@ -33,10 +33,10 @@ class Finding:
     step: str = ""
     source_line: str = ""
 
-    def moved(self, file: str, line: int, source_line: str) -> "Finding":
-        """The same finding at a whole line of another file."""
+    def moved(self, file: str, line: int, column: int, source_line: str) -> "Finding":
+        """The same finding at another file's line, from the first character at `column` or after it to the end."""
         width = len(source_line.rstrip())
-        start = width - len(source_line.strip()) + 1
+        start = len(source_line) - len(source_line[column - 1 :].lstrip()) + 1 if column <= width else 1
         return replace(
             self, file=file, span=Span(line, start, line, max(width + 1, start + 1)), source_line=source_line
         )

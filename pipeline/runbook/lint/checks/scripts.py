@@ -14,7 +14,7 @@ from pipeline.runbook import language
 from pipeline.runbook.lint import aws
 from pipeline.runbook.lint.checks.shape import PLACEHOLDER
 from pipeline.runbook.lint.finding import Found
-from pipeline.runbook.lint.node import Node
+from pipeline.runbook.lint.node import Node, Span
 from pipeline.runbook.lint.script import Call, Script, look_through
 from pipeline.runbook.lint.view import Document, Step
 
@@ -111,7 +111,7 @@ def _arguments(node: Node, call: Call) -> Iterator[Found]:
         member = aws.member_of(operation, name)
         if member is None:
             message = f"{call.operation} has no input {name}{aws.near(name, members)}"
-            yield Found("script-argument", node.at_line(value.lineno, value.col_offset, 1), message)
+            yield Found("script-argument", _name_span(node, name, value), message)
         else:
             yield from _literal(node, value, member, name)
     if call.complete:
@@ -120,14 +120,25 @@ def _arguments(node: Node, call: Call) -> Iterator[Found]:
                 yield Found("script-argument", where, f"{call.operation} needs {name}")
 
 
+def _name_span(node: Node, name: str, value: ast.expr) -> Span:
+    """Where an argument's name is: on the line of its value before it, as people write it."""
+    at = node.string.split("\n")[value.lineno - 1].rfind(name, 0, value.col_offset)
+    return node.at_line(value.lineno, at, len(name)) if at >= 0 else _span(node, value)
+
+
+def _span(node: Node, value: ast.expr) -> Span:
+    end = value.end_col_offset if value.end_lineno == value.lineno else None
+    return node.at_line(value.lineno, value.col_offset, max(1, (end or 1) - value.col_offset))
+
+
 def _literal(node: Node, value: ast.expr, shape: Shape, path: str) -> Iterator[Found]:
-    where = node.at_line(value.lineno, value.col_offset, max(1, (value.end_col_offset or 1) - value.col_offset))
+    where = _span(node, value)
     if isinstance(value, ast.Dict) and isinstance(shape, StructureShape) and not aws.is_open(shape):
         keys = {key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
         for key, item in zip(value.keys, value.values, strict=True):
             name = key.value if isinstance(key, ast.Constant) else None
-            if isinstance(name, str) and name not in shape.members:
-                yield Found("script-argument", where, f"{path} has no {name}{aws.near(name, shape.members)}")
+            if key is not None and isinstance(name, str) and name not in shape.members:
+                yield Found("script-argument", _span(node, key), f"{path} has no {name}{aws.near(name, shape.members)}")
             elif isinstance(name, str):
                 yield from _literal(node, item, shape.members[name], f"{path}.{name}")
         if all(isinstance(key, ast.Constant) for key in value.keys):
