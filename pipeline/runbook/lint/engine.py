@@ -50,6 +50,11 @@ class Report:
         return sum(finding.severity == severity for finding in self.findings)
 
 
+def shown(path: Path) -> str:
+    """A path as findings have it: from the current folder where it is in there, as code hosts want it of CI."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def gather(paths: Iterable[Path]) -> Iterator[Text]:
     """The texts of files, and of every file in folders that may be a document. Raises UsageError."""
     for path in paths:
@@ -183,8 +188,9 @@ def _commented(read: Iterable[tuple[Text, str, Document | None, list[Found]]]) -
         if text.origin is None:
             texts[text.name] = content
         else:
-            for file in {str(start.place.file) for starts in text.origin for start in starts} - set(texts):
-                texts[file] = Path(file).read_text(encoding="utf-8")
+            for file in {start.place.file for starts in text.origin for start in starts}:
+                if shown(file) not in texts:
+                    texts[shown(file)] = file.read_text(encoding="utf-8")
     return texts
 
 
@@ -272,7 +278,7 @@ def _moved(finding: Finding, starts: "Sequence[Start]", sources: dict[str, list[
         return finding
     span = finding.span
     start = next((one for one in reversed(starts) if one.column <= span.column), starts[0])
-    file, number = str(start.place.file), start.place.line
+    file, number = shown(start.place.file), start.place.line
     original = sources.setdefault(file, Path(file).read_text(encoding="utf-8").split("\n"))
     there = original[number - 1]
     at = start.place.column + span.column - start.column

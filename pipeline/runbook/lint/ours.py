@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.errors import UsageError
-from pipeline.runbook.lint.engine import Text
+from pipeline.runbook.lint.engine import Text, shown
 
 
 def our_documents(folder: Path | None = None) -> Iterator[Text]:
@@ -30,9 +30,9 @@ def our_documents(folder: Path | None = None) -> Iterator[Text]:
         text, origin = documents.traced(name, folder)
         policy = folder / "policies" / f"{short}.yaml"
         yield Text(
-            name=str(folder / f"{short}{documents.SUFFIX}"),
+            name=shown(folder / f"{short}{documents.SUFFIX}"),
             content=text.encode(),
             policy=policy.read_bytes() if policy.is_file() else None,
-            policy_name=str(policy),
+            policy_name=shown(policy),
             origin=origin,
         )

@@ -167,6 +167,13 @@ def test_a_comment_in_a_script_that_takes_nothing_back_is_told_once(folder: Path
     assert [one[:3] for one in findings(folder)] == [("unused-ignore", "look.py", line)]
 
 
+def test_files_are_told_from_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(folder / "scripts" / "look.py", "maxResults=10", "maxResult=10")
+    change(folder / "Look.yaml.j2", "isCritical: true", "isCritcal: true")
+    monkeypatch.chdir(folder)
+    assert [one.file for one in lint(our_documents(folder)).findings] == ["Look.yaml.j2", "scripts/look.py"]
+
+
 def test_without_documents_a_path_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no document"):
         list(our_documents(tmp_path))
