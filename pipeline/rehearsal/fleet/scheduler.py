@@ -523,6 +523,7 @@ class Scheduler:
         task.reason, task.stopped = reason, self.world.t
         self._set(task, "STOPPED")
         container.tasks.pop(task.arn, None)
+        container.stopped[task.arn] = task
         container.cpu_left += task.spec.cpu
         container.memory_left += task.spec.memory
         container.ports.difference_update(task.spec.host_ports)
@@ -535,6 +536,7 @@ class Scheduler:
 
     def _forgotten(self, task: TaskState) -> None:
         task.container.cluster.tasks.pop(task.arn, None)
+        task.container.stopped.pop(task.arn, None)
 
     def _set(self, task: TaskState, status: str) -> None:
         task.status = status

@@ -120,6 +120,7 @@ class ContainerInstance:
     connected: bool = True
     ports: set[int] = field(default_factory=set)
     tasks: dict[str, "TaskState"] = field(default_factory=dict)  # every task that is not STOPPED, by arn
+    stopped: dict[str, "TaskState"] = field(default_factory=dict)  # those that ECS still remembers
     before: tuple[float, str] | None = None
     drained_since: float = NEVER
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
@@ -108,8 +109,13 @@ TERM = re.compile(
 )
 
 
-def _holds(expression: str, container: ContainerInstance, world: "World") -> bool:
+Term = tuple[str, bool, frozenset[str]]  # what is compared, whether it is to be one of the values, the values
+
+
+@lru_cache(maxsize=256)
+def _terms(expression: str) -> tuple[Term, ...]:
     """A statement of the cluster query language: terms with ==, != and in, joined by `and`. Else UsageError."""
+    terms: list[Term] = []
     for part in re.split(r"\s+and\s+|\s*&&\s*", expression.strip()):
         term = TERM.fullmatch(part.strip().strip("()"))
         if term is None:
@@ -120,22 +126,27 @@ def _holds(expression: str, container: ContainerInstance, world: "World") -> boo
                 where="ecs.ListContainerInstances",
                 remedy="write the filter so, or filter the answer",
             )
-        name, operator, value = term["name"], term["operator"], term["value"]
-        if name.startswith("attribute:"):
-            actual = container.attributes.get(name[10:], "")
-        else:
-            actual = {
-                "ec2InstanceId": container.host.id,
-                "agentConnected": str(container.connected).lower(),
-                "status": world.scheduler.shown_status(container),
-                "runningTasksCount": str(_running(container)),
-                "pendingTasksCount": str(_pending(container)),
-                "registeredAt": f"{world.when(container.registered):%Y-%m-%dT%H:%M:%SZ}",
-            }[name]
-        values = [one.strip() for one in value.strip("[]").split(",")]
-        if (actual in values) == (operator == "!="):
-            return False
-    return True
+        values = frozenset(one.strip() for one in term["value"].strip("[]").split(","))
+        terms.append((term["name"], term["operator"] != "!=", values))
+    return tuple(terms)
+
+
+def _compared(name: str, container: ContainerInstance, world: "World") -> str:
+    """What a term of that name looks at on a container instance."""
+    match name:
+        case "ec2InstanceId":
+            return container.host.id
+        case "agentConnected":
+            return str(container.connected).lower()
+        case "status":
+            return world.scheduler.shown_status(container)
+        case "runningTasksCount":
+            return str(_running(container))
+        case "pendingTasksCount":
+            return str(_pending(container))
+        case "registeredAt":
+            return f"{world.when(container.registered):%Y-%m-%dT%H:%M:%SZ}"
+    return container.attributes.get(name.removeprefix("attribute:"), "")
 
 
 def _seen(world: "World", cluster: ClusterState) -> list[ContainerInstance]:
@@ -152,7 +163,12 @@ def list_containers(world: "World", given: Parameters) -> Answer:
     if status:
         containers = [one for one in containers if world.scheduler.shown_status(one) == status]
     if wanted:
-        containers = [one for one in containers if _holds(wanted, one, world)]
+        terms = _terms(wanted)
+        containers = [
+            one
+            for one in containers
+            if all((_compared(name, one, world) in values) == wants for name, wants, values in terms)
+        ]
     found, more = page(containers, given, most=100, size="maxResults", token="nextToken")  # noqa: S106
     return {"containerInstanceArns": [one.arn for one in found], **more}
 
@@ -412,7 +428,7 @@ def list_tasks(world: "World", given: Parameters) -> Answer:
             raise Refused("InvalidParameterException", "Referenced container instance was not found.")
         tasks = list(found[0].tasks.values())
         if status == "STOPPED":
-            tasks = [task for task in cluster.tasks.values() if task.container is found[0]]
+            tasks = [*tasks, *found[0].stopped.values()]
     else:
         tasks = list(cluster.tasks.values())
     name, family = given.get("serviceName"), given.get("family")
