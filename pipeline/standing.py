@@ -5,6 +5,7 @@ name, and puts the answer in words.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline import paths, published
 from pipeline import status as statuses
@@ -18,7 +19,7 @@ from pipeline.notice import notice, publish
 from pipeline.progress import Progress
 from pipeline.promote import Place, Promotion, promote, regions_of, roll_back
 from pipeline.record import Record, find_record, latest_record
-from pipeline.regions import Sessions, in_each, open_sessions
+from pipeline.regions import Outcome, Sessions, in_each, open_sessions
 from pipeline.retire import as_text as retirement_text
 from pipeline.retire import decide
 from pipeline.retirement import carry_out
@@ -26,6 +27,8 @@ from pipeline.signals import as_interrupted
 from pipeline.target import AwsTarget
 from pipeline.uses import view_of
 from pipeline.whole_file import write_whole
+
+T = TypeVar("T")
 
 NOTICE = "promotion.md"
 
@@ -175,18 +178,36 @@ def _where(catalog: Catalog, on: str, region: str, regions: str) -> tuple[tuple[
     return regions_of(catalog, home, asked), open_sessions(on, home)
 
 
+def _answered(outcome: Outcome[T]) -> Outcome[T]:
+    """The same, when at least one region could be asked. Raises the error when none could: nothing was looked at."""
+    if outcome.errors and not outcome.values:
+        raise next(iter(outcome.errors.values()))
+    return outcome
+
+
 def status(*, on: str, region: str = "", regions: str = "", form: str = "text") -> str:
-    """What is promoted where and who runs it, as `text`, `json` or `html`. Raises UsageError for another form."""
+    """What is promoted where and who runs it, as `text`, `json` or `html`.
+
+    Raises UsageError for another form, and the error of the target when no region of it could be asked.
+    """
     if form not in ("text", "json", "html"):
         raise UsageError(f"there is no form {form}", expected="text, json or html", where="--form")
     catalog, now = load_catalog(), SystemClock().now()
     places, sessions = _where(catalog, on, region, regions)
-    found = in_each(
-        places,
-        lambda name, _: [statuses.row(sessions(name), catalog, one, now) for one in catalog.selections()],
-        clock=SystemClock(),
+    found = _answered(
+        in_each(
+            places,
+            lambda name, _: [statuses.row(sessions(name), catalog, one, now) for one in catalog.selections()],
+            clock=SystemClock(),
+        )
     )
-    rows = sorted((row for rows in found.values.values() for row in rows), key=lambda row: (row.variant, row.region))
+    unseen = [
+        statuses.Row(variant=one.id, region=name, unknown=(error.found or error.what,))
+        for name, error in found.errors.items()
+        for one in catalog.selections()
+    ]
+    seen = [row for rows in found.values.values() for row in rows]
+    rows = sorted((*seen, *unseen), key=lambda row: (row.variant, row.region))
     match form:
         case "json":
             return statuses.as_json(rows)
@@ -203,10 +224,16 @@ def validate_published(variant: str, flavour: str, *, on: str, region: str = "",
     catalog, now = load_catalog(), SystemClock().now()
     selection = catalog.select(variant, flavour)
     places, sessions = _where(catalog, on, region, regions)
-    found = in_each(
-        places, lambda name, _: published.validate(sessions(name), catalog, selection, now), clock=SystemClock()
+    found = _answered(
+        in_each(
+            places, lambda name, _: published.validate(sessions(name), catalog, selection, now), clock=SystemClock()
+        )
     )
-    findings = list(found.values.values())
+    unseen = [
+        published.Finding(variant=selection.id, region=name, word="unreachable", details=(error.found or error.what,))
+        for name, error in found.errors.items()
+    ]
+    findings = [*found.values.values(), *unseen]
     if wrong := [one for one in findings if one.word != "correct"]:
         raise PolicyRefusal(
             f"{len(wrong)} of {len(findings)} regions are not as they should be",
@@ -224,7 +251,7 @@ def retire(*, on: str, region: str = "", regions: str = "", yes: bool = False) -
     catalog, clock, progress = load_catalog(), SystemClock(), Progress()
     places, sessions = _where(catalog, on, region, regions)
     with as_interrupted():
-        seen = in_each(places, lambda name, _: view_of(sessions(name), catalog), clock=clock)
+        seen = _answered(in_each(places, lambda name, _: view_of(sessions(name), catalog), clock=clock))
         if seen.errors:
             raise CloudError(
                 "not every region could be seen, so nothing was done",

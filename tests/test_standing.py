@@ -1,6 +1,6 @@
 """The commands of the standing pipeline, from what the user asks for to the text that answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline import standing
-from pipeline.errors import CloudError, PolicyRefusal, UsageError
+from pipeline.catalog import load_catalog
+from pipeline.errors import CloudError, MachineError, PolicyRefusal, UsageError
 from pipeline.record import write_record
 from tests.doubles import FakeClock
 from tests.image_world import ImageWorld
@@ -124,5 +125,42 @@ def test_retire_is_dry_until_told_and_then_does_it(world: ImageWorld, tmp_path: 
     assert f"{made[3].id}  deprecate: nothing uses it" in standing.retire(on="local", region=REGION, yes=True)
     assert made[3].deprecation is not None
     world.refuses[REGION, "DescribeImages"] = "UnauthorizedOperation"
-    with pytest.raises(CloudError, match="not every region could be seen, so nothing was done"):
+    with pytest.raises(CloudError, match="the images could not be listed, so nothing was decided"):
         standing.retire(on="local", region=REGION, yes=True)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: standing.status(on="local"),
+        lambda: standing.validate_published(VARIANT, FLAVOUR, on="local"),
+        lambda: standing.retire(on="local"),
+    ],
+    ids=["status", "validate-published", "retire"],
+)
+def test_without_a_local_cloud_it_is_said_what_is_missing_and_what_to_do(
+    ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OVENPROOF_LOCAL", str(tmp_path / "nothing"))
+    with pytest.raises(MachineError) as error:
+        ask()
+    assert error.value.what == "the local cloud is empty: no image was baked on this machine"
+    assert "`./run build-image`" in error.value.remedy
+
+
+def test_a_region_that_cannot_be_asked_is_told_beside_the_others(
+    world: ImageWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sessions(region: str) -> Any:
+        if region == WEST:
+            raise CloudError("no session", found="the region is not enabled")
+        return world.session(region)
+
+    monkeypatch.setattr(standing, "open_sessions", lambda on, region: sessions)  # noqa: ARG005
+    said = standing.status(on="local", region=REGION, regions=WEST)
+    assert said.count(f"  {WEST}  not known\n  not known: the region is not enabled") == len(
+        list(load_catalog().selections())
+    )
+    with pytest.raises(PolicyRefusal) as error:
+        standing.validate_published(VARIANT, FLAVOUR, on="local", region=REGION, regions=WEST)
+    assert f"{WEST}  {VARIANT}/{FLAVOUR}  unreachable" in error.value.found
