@@ -619,7 +619,8 @@ def execute(
 @task(
     help={
         "what": "`bake`: against bare `packer build` of the same template; `lint`: against cfn-lint on 100 documents; "
-        "`coverage`: a survey of 400,000 instances against the fewest calls"
+        "`coverage`: a survey of 400,000 instances against the fewest calls; `roll`: a surge of 20 to 2,000 hosts "
+        "against its floor and a native refresh, and rehearsals a minute"
     }
 )
 @tells_errors

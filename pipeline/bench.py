@@ -21,6 +21,7 @@ from pipeline.hardening import load_hardening
 from pipeline.packer import run_packer
 from pipeline.progress import Progress, duration
 from pipeline.record import Record
+from pipeline.rehearsal.fleet.bench import bench_roll
 from pipeline.rehearsal.store import disk_bytes
 from pipeline.runbook.lint.bench import bench_lint
 from pipeline.signals import as_interrupted
@@ -44,7 +45,12 @@ class Pair:
 
 def bench(what: str) -> str:
     """Measure one of Ovenproof's own costs. Raises UsageError for a name that is none."""
-    benches: Mapping[str, Callable[[], str]] = {"bake": bench_bake, "coverage": bench_coverage, "lint": bench_lint}
+    benches: Mapping[str, Callable[[], str]] = {
+        "bake": bench_bake,
+        "coverage": bench_coverage,
+        "lint": bench_lint,
+        "roll": bench_roll,
+    }
     if what not in benches:
         raise UsageError(f"there is no bench {what}", expected=", ".join(benches), where="./run bench")
     return benches[what]()

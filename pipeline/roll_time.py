@@ -8,12 +8,9 @@ draining), Elastic Load Balancing API reference (target group attributes and the
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
-Lane = Literal["surge", "rolling", "replace-root-volume", "native"]
-
-NATIVE_MIN_HEALTHY: Final = 90
-"""MinHealthyPercentage of an instance refresh that is not told any (Auto Scaling API reference, RefreshPreferences)."""
+Lane = Literal["surge", "rolling", "replace-root-volume"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,6 @@ class GroupTimes:
     check    the checks on a host, its units watched for a while
     covered  launch until GuardDuty calls a host HEALTHY
     gone     a host is empty until it is terminated and the refresh ended
-    warmup   the refresh's own wait after a launch
     batch    hosts that the rolling lane replaces at a time
     """
 
@@ -63,7 +59,6 @@ class GroupTimes:
     check: float
     covered: float
     gone: float = 30
-    warmup: float = 0
     batch: int = 1
 
     @property
@@ -87,18 +82,11 @@ class RollTime:
 
 
 def predict(lane: Lane, group: GroupTimes, services: Sequence[ServiceTimes]) -> RollTime:
-    """What a roll of the group takes in a lane. `native`: an instance refresh with AWS's defaults and nothing else."""
+    """What a roll of the group takes in a lane."""
     slowest = max(services, key=lambda one: one.move, default=None)
     move = slowest.move if slowest else 0.0
     dominant = slowest.dominant if slowest and move >= group.boot else f"a host's boot, {group.boot:.0f} s"
     floor = floor_of(group, services)
-    if lane == "native":
-        batch = max(1, group.hosts - math.ceil(group.hosts * NATIVE_MIN_HEALTHY / 100))
-        rounds = math.ceil(group.hosts / batch)
-        each = max(move, group.boot + group.warmup)
-        return RollTime(
-            lane=lane, parts=((f"{rounds} batches of {batch}", rounds * each),), floor=floor, dominant=dominant
-        )
     canary = [("canary up", group.boot), ("canary proven", group.proof)] if group.canary < group.hosts else []
     if lane == "surge":
         middle = [("the rest up", group.boot), ("all old hosts drain", move), ("old hosts gone", group.gone)]
@@ -109,7 +97,11 @@ def predict(lane: Lane, group: GroupTimes, services: Sequence[ServiceTimes]) -> 
 
 
 def floor_of(group: GroupTimes, services: Sequence[ServiceTimes]) -> float:
-    """What no roll with a canary can be faster than: canary up and proven, the rest up, one move, the last proof."""
+    """What no roll that launches hosts can be faster than, whatever drives it.
+
+    The canary up and proven; the rest up, one move, the old hosts gone, and a last look at the hosts when that is over
+    or, if that takes longer, until GuardDuty calls the last of them HEALTHY.
+    """
     move = max((one.move for one in services), default=0.0)
     canary = group.boot + group.proof if group.canary < group.hosts else 0.0
-    return canary + group.boot + move + group.gone + group.check
+    return canary + max(group.boot + move + group.gone + group.check, group.covered)

@@ -86,6 +86,8 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         spare = sum(is_ready(hosts.get(one)) for one in staying | old | leaving) - desired
         swapped = [one for one in sorted(going) if instances[one]["LifecycleState"].startswith(SWAPPING)]
         others = [one for one in sorted(going) if is_ready(hosts.get(one)) and one not in swapped]
+        # Ten a call: those of the next calls still take tasks. With most on them, ECS finds emptier hosts that stay.
+        others.sort(key=lambda one: hosts[one]["runningTasksCount"])
         active = [one for one in swapped if one in hosts] + others[: max(0, spare)]
         set_state(events["Cluster"], [hosts[one] for one in active], "ACTIVE", "DRAINING")
         held = sorted(one for one in going if instances[one]["LifecycleState"] in HELD)
