@@ -12,7 +12,7 @@ from botocore.model import OperationModel, Shape, StructureShape
 from pipeline.runbook import language
 from pipeline.runbook.lint import aws
 from pipeline.runbook.lint.checks.calls import operation_of
-from pipeline.runbook.lint.checks.flow import FAILURE, SUCCESS, edges, lists, reachable
+from pipeline.runbook.lint.checks.flow import FAILURE, SUCCESS, edges, lists, reachable, succeeded_before
 from pipeline.runbook.lint.checks.scripts import looked_through
 from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.impact import impact, mutates
@@ -26,6 +26,14 @@ _ONCE: Final = re.compile(
 _SAME_AGAIN: Final = re.compile(r"CreateOrUpdate\w+|CreateTags")
 """Sets what is named to what is given, however often."""
 _REFUSALS: Final = re.compile(r"AlreadyExist|NameExists|NameAlready|BucketAlready")
+_UNDOES: Final = {
+    "Delete": ("Create", "Put"),
+    "Detach": ("Attach",),
+    "Deregister": ("Register",),
+    "Resume": ("Suspend",),
+    "Disable": ("Enable",),
+}
+_PAIR: Final = re.compile(rf"({'|'.join(_UNDOES)})(\w+)")
 _NEVER_FAIL: Final = frozenset({"aws:branch", "aws:sleep", "aws:pause", "aws:updateVariable"})
 _SHELLS: Final = ("aws:runShellScript", "aws:runPowerShellScript")
 _SHELL_DOCUMENTS: Final = ("AWS-RunShellScript", "AWS-RunPowerShellScript")
@@ -41,7 +49,8 @@ def rollback_steps(steps: list[Step]) -> set[Step]:
 def ways_back(document: Document) -> Iterator[Found]:
     """A step that changes something after another change says what happens when it fails or is cancelled.
 
-    Where other steps have a way back, so has every step after the first change that can fail.
+    Where other steps have a way back, so has every step after the first change that can fail. A change counts only
+    for steps that may follow it: branches part those that do not.
     """
     for steps in lists(document):
         if steps and steps[0].parent is not None:
@@ -49,14 +58,25 @@ def ways_back(document: Document) -> Iterator[Found]:
         back = rollback_steps(steps)
         forward = [step for step in steps if step not in back]
         ways = {key: {step.target(key) for step in forward} - {""} for key in ("onFailure", "onCancel")}
-        changed: Step | None = None
+        before = succeeded_before(steps, frozenset())
+        changes = [step for step in forward if step.name not in ways["onFailure"] | ways["onCancel"] and mutates(step)]
         for step in forward:
-            if step.name in ways["onFailure"] | ways["onCancel"]:
+            if step.name in ways["onFailure"] | ways["onCancel"] or step.action in _NEVER_FAIL:
                 continue
-            if changed is not None and step.action not in _NEVER_FAIL:
-                yield from _way_back(step, changed, ways)
-            if mutates(step):
-                changed = changed or step
+            _, ever = before[step]
+            made = [one for one in changes if one in ever and one is not step]
+            if made and not any(_about(step, one) for one in made):
+                yield from _way_back(step, made[0], ways)
+
+
+def _about(step: Step, change: Step) -> bool:
+    """Whether a step takes a change back, or makes the same one again: when it fails there is nothing else to do."""
+    if step.action == change.action == "aws:changeInstanceState":
+        return step.inputs.text("DesiredState") == change.inputs.text("DesiredState")
+    if step.action == "aws:deleteStack":
+        return change.action == "aws:createStack"
+    undone = _PAIR.fullmatch(step.inputs.text("Api"))
+    return undone is not None and change.inputs.text("Api") in [f"{verb}{undone[2]}" for verb in _UNDOES[undone[1]]]
 
 
 def _way_back(step: Step, changed: Step, ways: dict[str, set[str]]) -> Iterator[Found]:

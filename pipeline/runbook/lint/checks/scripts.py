@@ -178,6 +178,7 @@ def _events(step: Step, node: Node, script: Script) -> Iterator[Found]:
 
 
 _FIRST: Final = re.compile(r"\$\.(?:Payload|OutputPayload\.Payload)\.([A-Za-z0-9_]+)(.*)")
+_WHOLE: Final = re.compile(r"\$$|\$\.Payload|\$\.OutputPayload|\$\.\.|\{\{")
 _KINDS: Final = {"List": ("StringList", "MapList")}
 
 
@@ -192,7 +193,7 @@ def _returned(step: Step, script: Script) -> Iterator[Found]:
         match = _FIRST.fullmatch(output.selector)
         selector = output.node.get("Selector")
         if match is None or selector is None:
-            if selector is not None and not output.selector.startswith(("$.Payload", "$.OutputPayload", "{{", "$..")):
+            if selector is not None and not _WHOLE.match(output.selector):
                 message = "what a script returns is under $.Payload"
                 yield Found("script-output", selector.span, message)
             continue

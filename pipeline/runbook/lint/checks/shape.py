@@ -245,6 +245,7 @@ def _output(output: Node) -> Iterator[Found]:
     for key in ("Name", "Selector"):
         if key not in output.items:
             yield Found("missing-key", output.span, f"an output needs a {key}")
+        yield from _expect(output.get(key), "string", f"an output's {key}")
     kind = output.get("Type")
     if kind is not None and kind.string not in language.VALUE_TYPES:
         message = f"there is no type {kind.scalar!r}{near(kind.string, language.VALUE_TYPES)}"

@@ -1,12 +1,15 @@
 """Documents that start each other, when both are looked at: names, types and needs of their parameters agree."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from pipeline.runbook.lint.aws import near
 from pipeline.runbook.lint.finding import Found
 from pipeline.runbook.lint.node import Node
 from pipeline.runbook.lint.references import resolve
 from pipeline.runbook.lint.view import Document, Step, references
+
+_SCALARS: Final = {"String", "Integer", "Boolean"}
 
 
 def other(document: Document, name: str) -> Document | None:
@@ -39,7 +42,9 @@ def started_documents(document: Document) -> Iterator[Found]:
                 kind = resolve(document, step, whole[0], steps).type
                 if kind is not None and kind != parameter.value_type:
                     message = f"{key} of {wanted.name} is a {parameter.type}, and {whole[0].name} is a {kind}"
-                    yield Found("reference-type", node.span, message)
+                    # the API has texts for parameters, so one may be read as what it says
+                    as_text = "String" in (kind, parameter.value_type) and {kind, parameter.value_type} <= _SCALARS
+                    yield Found("parameter-as-text" if as_text else "reference-type", node.span, message)
         if "Targets" in step.inputs.items or "TargetParameterName" in step.inputs.items:
             continue  # the target fills one in
         for parameter in wanted.parameters.values():
