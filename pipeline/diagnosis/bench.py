@@ -149,8 +149,8 @@ def fewest_calls(spec: OrganizationSpec, rows: Mapping[str, int]) -> int:
 
     For each region: detector, its settings, statistics, members and their settings (50 a call), coverage (50 a page).
     For each account: a role; for each account and region: instances, clusters, clusters in detail. Where something is
-    wrong: container instances (two calls), SSM, endpoints, VPC, two attributes, security groups, images, and a command
-    with its answer on hosts that SSM reaches.
+    wrong: container instances (two calls), SSM, endpoints with their interfaces and ACLs, VPC, two attributes, security
+    groups, images, and a command with its answer on hosts that SSM reaches.
     """
     assert spec.bulk is not None  # noqa: S101 - the bench's own spec
     bulk, regions = spec.bulk, len(spec.regions)
@@ -164,7 +164,7 @@ def fewest_calls(spec: OrganizationSpec, rows: Mapping[str, int]) -> int:
         found = [problem for hosts in account.clusters[0].hosts for problem in hosts.problems]
         if found:
             troubled += 1
-            fewest += regions * (9 + (0 if found[0] in OUTSIDE_SSM else 2))
+            fewest += regions * (11 + (0 if found[0] in OUTSIDE_SSM else 2))
     return fewest + (1 if troubled else 0)  # the service control policies
 
 

@@ -81,11 +81,14 @@ class Cause(StrictModel):
     hides: tuple[str, ...] = ()
     remedy: NonEmpty
     fix: Fix | None = None
+    options: str = ""
     signs: Annotated[tuple[Sign, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _texts_exist(self) -> Self:
+    def _parts_agree(self) -> Self:
         _require_texts(self.remedy)
+        if self.options and self.fix is None:
+            raise ValueError("`options` are those of a command, and without `fix` there is none")
         return self
 
 
@@ -154,7 +157,7 @@ def _rows() -> tuple[_Row, ...]:
     )
 
 
-MAY_BE_EMPTY = frozenset({"eks_only"})
+MAY_BE_EMPTY = frozenset({"eks_only", "shared"})
 
 
 class _Texts(dict[str, str]):
@@ -172,7 +175,7 @@ def fill(template: str, texts: Mapping[str, str]) -> str:
 def diagnose(facts: Facts) -> tuple[Hit, ...]:
     """Every cause that applies, in the table's order; symptoms only where nothing tells why."""
     known = dict(facts.known)
-    texts = {key: value for key, value in facts.texts.items() if value or key in MAY_BE_EMPTY}
+    texts = dict.fromkeys(MAY_BE_EMPTY, "") | {key: value for key, value in facts.texts.items() if value}
     evidence: dict[str, list[str]] = {}
     recognised: set[str] = set()
     for row in _rows():

@@ -264,14 +264,46 @@ class _Account:
     def _networks(self, there: Mapping[str, views.Instance]) -> views.Networks:
         of, account, region = self.of, self.account, self.region
         networks = views.Networks(used=frozenset(instance.vpc for instance in (self.instances or {}).values()))
-        networks.endpoints = self._try("VPC endpoints", lambda: views.endpoints(of.access, account, region))
         vpcs = sorted({instance.vpc for instance in there.values() if instance.vpc})
         if vpcs:
-            self._try("VPCs", lambda: views.add_vpcs(of.access, account, region, vpcs, networks))
+            self._try("VPCs", lambda: views.add_owners(of.access, account, region, vpcs, networks))
+        own = [vpc for vpc in vpcs if networks.owners.get(vpc, account) == account]
         groups = {group for instance in there.values() for group in instance.groups}
-        groups |= {group for item in networks.endpoints or () if item.vpc in vpcs for group in item.groups}
+        if own or not vpcs:
+            networks.endpoints = self._try("VPC endpoints", lambda: views.endpoints(of.access, account, region))
+            self._try("DNS of VPCs", lambda: views.add_dns(of.access, account, region, own, networks))
+            here = [item for item in networks.endpoints or () if item.vpc in own]
+            groups |= {group for item in here for group in item.groups}
+            subnets = {instance.subnet for instance in there.values() if instance.vpc in own}
+            self._try("network ACLs", lambda: views.add_ways(of.access, account, region, here, subnets, networks))
         self._try("security groups", lambda: views.add_groups(of.access, account, region, groups, networks))
+        for owner in sorted({networks.owners[vpc] for vpc in vpcs if vpc not in own}):
+            self._look_as_owner(owner, [vpc for vpc in vpcs if networks.owners[vpc] == owner], there, networks)
         return networks
+
+    def _look_as_owner(
+        self, owner: str, vpcs: Sequence[str], there: Mapping[str, views.Instance], networks: views.Networks
+    ) -> None:
+        """Ask the account that shares VPCs what only it can see of them (VPC user guide, vpc-share-limitations)."""
+        access, region = self.of.access, self.region
+        subnets = {instance.subnet for instance in there.values() if instance.vpc in vpcs}
+        try:
+            found = views.endpoints(access, owner, region, vpcs)
+            networks.shared |= {vpc: tuple(item for item in found if item.vpc == vpc) for vpc in vpcs}
+            views.add_dns(access, owner, region, vpcs, networks)
+            views.add_groups(access, owner, region, {group for item in found for group in item.groups}, networks)
+            views.add_ways(access, owner, region, found, subnets, networks)
+        except CloudError as error:
+            what = f"the way to GuardDuty in {', '.join(vpcs)}, which account {owner} shares"
+            self.unseen.append(
+                Unseen(
+                    self.account,
+                    region,
+                    what,
+                    f"{error.what}: {error.found}" if error.found else error.what,
+                    error.remedy,
+                )
+            )
 
     def _report_host(self, number: str, facts: Facts, instance: views.Instance | None) -> None:
         hits = diagnose(facts)
@@ -296,6 +328,8 @@ class _Account:
                 agent=row.agent if row else "",
                 instance_type=instance.type if instance else "",
                 image=instance.image if instance else "",
+                system=facts.resource,
+                vpc_owner=facts.texts.get("vpc_owner", ""),
             )
         )
 
@@ -424,6 +458,8 @@ class _Account:
                 hits=hits,
                 cluster=cluster,
                 issues=facts.issues,
+                system=facts.resource,
+                vpc_owner=facts.texts.get("vpc_owner", ""),
             )
         )
 

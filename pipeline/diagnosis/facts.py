@@ -32,6 +32,7 @@ class Conditions(StrictModel):
     endpoint_policy: Literal["allowed", "denied"] | None = None
     vpc_dns: Literal["on", "off"] | None = None
     host_egress: Literal["open", "closed"] | None = None
+    network_acl: Literal["open", "closed"] | None = None
     link_local: Literal["possible", "impossible"] | None = None
 
     # the host as EC2, ECS and SSM show it
@@ -73,6 +74,9 @@ class Conditions(StrictModel):
 TEXTS = frozenset(
     {
         "account",
+        "acl",
+        "acl_need",
+        "acl_reason",
         "address",
         "age_minutes",
         "agent",
@@ -109,6 +113,7 @@ TEXTS = frozenset(
         "region",
         "relationship",
         "service",
+        "shared",
         "task_definition",
         "task_platform_detail",
         "unit_enabled",
@@ -117,6 +122,7 @@ TEXTS = frozenset(
         "unit_window",
         "vpc",
         "vpc_dns_detail",
+        "vpc_owner",
     }
 )
 """What a remedy or a piece of evidence may name in braces."""

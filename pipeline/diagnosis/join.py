@@ -4,11 +4,12 @@ Pure, and careful: what no view shows stays unknown, so that the decision table 
 """
 
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline.diagnosis import policy, support
+from pipeline.diagnosis import acl, policy, support
 from pipeline.diagnosis.facts import Facts
 from pipeline.diagnosis.model import Monitoring
 from pipeline.diagnosis.views import (
@@ -109,12 +110,21 @@ def host_facts(views: HostViews) -> Facts:
     if views.networks and views.instance and known.get("launcher") != "anywhere":
         _add_network(known, texts, views, views.instance, views.networks)
     known.pop("inclusion", None)
+    _add_named(texts, (row.issue,) if row else ())
     return Facts(
         known={name: value for name, value in known.items() if value is not None},
         texts=texts,
         resource="bottlerocket" if resource == "bottlerocket" else "ec2",
         issues=(row.issue,) if row and row.issue else (),
     )
+
+
+def _add_named(texts: dict[str, str], issues: Sequence[str]) -> None:
+    """VPC and owner that a text of GuardDuty names, where no other view shows them."""
+    for issue in issues:
+        for name, pattern in (("vpc", r"\bvpc-[0-9a-f]+"), ("vpc_owner", r"owner account ID (\d{12})")):
+            if not texts.get(name) and (found := re.search(pattern, issue, re.IGNORECASE)):
+                texts[name] = found[found.re.groups]
 
 
 def _cluster(views: HostViews) -> str:
@@ -229,16 +239,8 @@ def _add_network(
     if instance.groups and len(host_groups) == len(instance.groups):
         known["host_egress"] = "open" if any(group.egress for group in host_groups) else "closed"
         texts["host_groups"] = ", ".join(instance.groups)
-    shared = networks.owners.get(instance.vpc, views.account) != views.account
-    if shared or networks.endpoints is None:
-        return  # the endpoints of a shared VPC are its owner's, and only the owner sees them
-    here = [endpoint for endpoint in networks.endpoints if endpoint.vpc == instance.vpc]
+    here = _endpoints_here(known, texts, views, instance, networks)
     if not here:
-        # one that serves hosts where it is was meant for them; one that serves nobody was put in the wrong place
-        stray = next((item for item in networks.endpoints if item.vpc not in networks.used), None)
-        known["endpoint"] = "elsewhere" if stray else "missing"
-        if stray:
-            texts |= {"endpoint_id": stray.id, "endpoint_vpc": stray.vpc}
         return
     endpoint = next((item for item in here if item.state == "available"), here[0])
     texts |= {"endpoint_id": endpoint.id, "endpoint_state": endpoint.state, "endpoint_vpc": endpoint.vpc}
@@ -246,11 +248,46 @@ def _add_network(
     known["endpoint_dns"] = "on" if endpoint.private_dns else "off"
     texts["endpoint_groups"] = ", ".join(endpoint.groups)
     known["endpoint_ingress"] = _ingress(endpoint, instance, networks)
+    _add_acl(known, texts, endpoint, instance, networks)
     verdict = policy.weigh(endpoint.policy, account=views.account, organization=views.organization)
     if verdict.kind in ("denied", "silent"):
         known["endpoint_policy"], texts["endpoint_policy_reason"] = "denied", verdict.reason
     elif verdict.kind == "allowed":
         known["endpoint_policy"] = "allowed"
+
+
+def _endpoints_here(
+    known: dict[str, str | None], texts: dict[str, str], views: HostViews, instance: Instance, networks: Networks
+) -> Sequence[Endpoint]:
+    """Endpoints in the host's VPC; where there is none it is told, and where nobody could look it is not."""
+    owner = networks.owners.get(instance.vpc, "")
+    if owner not in ("", views.account):
+        texts["vpc_owner"] = owner
+        texts["shared"] = f" (by its owner, account {owner}, which shares it)"
+        if instance.vpc in networks.shared and not networks.shared[instance.vpc]:
+            known["endpoint"] = "missing"
+        return networks.shared.get(instance.vpc, ())
+    if networks.endpoints is None:
+        return ()
+    here = [endpoint for endpoint in networks.endpoints if endpoint.vpc == instance.vpc]
+    if not here and owner:
+        # one that serves hosts where it is was meant for them; one that serves nobody was put in the wrong place
+        stray = next((item for item in networks.endpoints if item.vpc not in networks.used), None)
+        known["endpoint"] = "elsewhere" if stray else "missing"
+        if stray:
+            texts |= {"endpoint_id": stray.id, "endpoint_vpc": stray.vpc}
+    return here
+
+
+def _add_acl(
+    known: dict[str, str | None], texts: dict[str, str], endpoint: Endpoint, instance: Instance, networks: Networks
+) -> None:
+    spots = [networks.interfaces[number] for number in endpoint.interfaces if number in networks.interfaces]
+    if not instance.address or len(spots) != len(endpoint.interfaces):
+        return
+    found = acl.way(acl.Spot(instance.subnet, instance.address), spots, networks.acls)
+    known["network_acl"] = found.kind
+    texts |= {"acl": found.acl, "acl_reason": found.reason, "acl_need": found.need}
 
 
 def _ingress(endpoint: Endpoint, instance: Instance, networks: Networks) -> str | None:
@@ -295,6 +332,7 @@ def cluster_facts(
     if row and row.covered < row.compatible and not hosts_explained:
         known["hosts_covered"] = "no"
         texts |= {"covered": str(row.covered), "compatible": str(row.compatible)}
+    _add_named(texts, issues)
     return Facts({k: v for k, v in known.items() if v is not None}, texts, "fargate", issues)
 
 
@@ -333,4 +371,5 @@ def service_facts(
     if role:
         known["role_telemetry"] = "denied"
         texts |= dict(role)
+    _add_named(texts, issues)
     return Facts({k: v for k, v in known.items() if v is not None}, texts, "fargate", issues)

@@ -28,6 +28,10 @@ class Finding:
     agent: str = ""
     instance_type: str = ""
     image: str = ""
+    system: str = ""
+    """Whose texts GuardDuty has for it: ec2, bottlerocket or fargate."""
+    vpc_owner: str = ""
+    """The account that shares the VPC, where it is not the thing's own."""
 
     @property
     def cause(self) -> str:

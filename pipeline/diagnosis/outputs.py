@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.diagnosis import page, table
+from pipeline.diagnosis import fixes, page, table
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.summary import Summary, findings
@@ -65,7 +65,7 @@ def rows(ledger: Ledger) -> Iterator[dict[str, str]]:
                 "title": cause.title,
                 "evidence": " | ".join(hit.evidence),
                 "remedy": hit.remedy,
-                "fix": table.command(finding, cause.fix) if cause.fix else "",
+                "fix": fixes.command(finding, hit.cause),
                 "agent": finding.agent,
                 "instance_type": finding.instance_type,
                 "image": finding.image,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.diagnosis import table
+from pipeline.diagnosis import fixes, table
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import STATUSES
@@ -85,24 +85,16 @@ def _moment(text: str) -> str:
 
 
 def _cause(count: CauseCount) -> dict[str, Any]:
-    cause = causes()[count.cause]
-    first = count.examples[0]
-    remedy = next(hit.remedy for hit in first.hits if hit.cause == count.cause)
     things = ", ".join(f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in count.things.most_common())
     return {
         "number": things,
-        "title": cause.title,
+        "title": count.title,
         "where": f"{len(count.accounts)} account{'s' if len(count.accounts) > 1 else ''}, "
         f"{', '.join(sorted(count.regions))}",
-        "remedy": remedy.replace(first.id, "<id>") if count.total > 1 else remedy,
-        "command": table.command(first, cause.fix) if cause.fix else "",
-        "examples": [
-            {
-                "place": table.place(example),
-                "evidence": "; ".join(next(hit.evidence for hit in example.hits if hit.cause == count.cause)),
-            }
-            for example in count.examples
-        ],
+        "remedy": table.remedy(count),
+        "command": fixes.command(count.examples[0], count.cause),
+        "acts_in": fixes.acts_in(count.examples[0], count.cause),
+        "examples": [{"place": place, "evidence": evidence} for place, evidence in table.seen(count)],
     }
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.diagnosis.causes import causes
+from pipeline.diagnosis.causes import Fix, causes
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import STATUSES, ClusterLine, Finding, ShardResult, Status, Unseen
 
@@ -30,6 +30,10 @@ class CauseCount:
     @property
     def title(self) -> str:
         return causes()[self.cause].title
+
+    @property
+    def fix(self) -> Fix | None:
+        return causes()[self.cause].fix
 
     def add(self, finding: Finding) -> None:
         self.things[finding.kind] += 1

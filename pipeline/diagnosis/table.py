@@ -4,11 +4,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from pipeline.diagnosis import fixes
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.model import ClusterLine, Finding, Status
 from pipeline.diagnosis.summary import CauseCount, Summary
 
 WIDTH = 118
+ID = "<id>"
 CLUSTERS_SHOWN, ACCOUNTS_SHOWN, UNSEEN_SHOWN = 25, 10, 10
 
 
@@ -49,7 +51,10 @@ def _counts(by: Counter[Status]) -> str:
 
 
 def _causes(summary: Summary) -> str:
-    return "\n\n".join(_cause(count) for count in summary.causes_by_size)
+    parts = [_cause(count) for count in summary.causes_by_size]
+    if any(count.total > 1 and count.fix for count in summary.causes_by_size):
+        parts.append("each `run:` is that of the first one; all of them, filled in: ./run fix --on aws")
+    return "\n\n".join(parts)
 
 
 def _cause(count: CauseCount) -> str:
@@ -59,35 +64,44 @@ def _cause(count: CauseCount) -> str:
     )
     where = f"{len(count.accounts)} account{'s' if len(count.accounts) > 1 else ''}, {', '.join(sorted(count.regions))}"
     lines = [f"{things}: {cause.title}  [{count.cause}]", f"  where:  {where}"]
-    for example in count.examples:
-        hit = next(hit for hit in example.hits if hit.cause == count.cause)
-        lines += _wrapped("seen:", f"{place(example)}: {'; '.join(hit.evidence)}")
+    for where, evidence in seen(count):
+        lines += _wrapped("seen:", f"{where}: {evidence}")
     if count.total > len(count.examples):
         lines.append(f"          and {count.total - len(count.examples):,} more".replace(",", " "))
-    first = next(hit for hit in count.examples[0].hits if hit.cause == count.cause)
-    remedy = first.remedy.replace(count.examples[0].id, "<id>") if count.total > 1 else first.remedy
-    lines += _wrapped("do:", remedy)
-    if cause.fix:
-        lines += _wrapped("run:", command(count.examples[0], cause.fix))
+    lines += _wrapped("do:", remedy(count))
+    first = count.examples[0]
+    if line := fixes.command(first, count.cause):
+        lines.append(f"  run:    {line}")  # in one piece, to be copied
+        if account := fixes.acts_in(first, count.cause):
+            lines.append(f"  as:     somebody of account {account}")
     return "\n".join(lines)
 
 
-def command(finding: Finding, fix: str) -> str:
-    """The command that puts a finding right, filled in."""
-    at = f"--account {finding.account} --region {finding.region}"
-    return {
-        "enable-monitoring": f"./run enable-monitoring --on aws {at}",
-        "endpoint": f"./run fix --on aws --endpoint {at}",
-        "install-agent": f"./run install-agent --on aws --region {finding.region} --instance {finding.id}",
-        "roll": f"./run roll --on aws --region {finding.region} --group {finding.group or 'GROUP'}",
-        "redeploy": f"./run fix --on aws --redeploy {at} --cluster {finding.cluster}",
-    }[fix]
+def remedy(count: CauseCount) -> str:
+    """What to do, as for the first example; its own id is left open where there are more."""
+    first = count.examples[0]
+    text = next(hit.remedy for hit in first.hits if hit.cause == count.cause)
+    return text.replace(first.id, ID) if count.total > 1 else text
 
 
-def place(finding: Finding) -> str:
-    """What and where it is, in a few words."""
+def seen(count: CauseCount) -> list[tuple[str, str]]:
+    """Examples as place and evidence; those of which the same was seen stand together."""
+    together: dict[tuple[str, ...], list[tuple[Finding, str]]] = {}
+    for example in count.examples:
+        evidence = "; ".join(next(hit.evidence for hit in example.hits if hit.cause == count.cause))
+        key = (example.account, example.region, example.cluster, evidence.replace(example.id, ID))
+        together.setdefault(key, []).append((example, evidence))
+    return [
+        (place(*(example for example, _ in alike)), alike[0][1] if len(alike) == 1 else key[-1])
+        for key, alike in together.items()
+    ]
+
+
+def place(finding: Finding, *neighbours: Finding) -> str:
+    """What and where it is, in a few words; neighbours are named along with it."""
     cluster = f" in {finding.cluster}" if finding.cluster and finding.kind != "cluster" else ""
-    return f"{finding.id}{cluster} ({finding.account}, {finding.region})"
+    names = ", ".join(item.id for item in (finding, *neighbours))
+    return f"{names}{cluster} ({finding.account}, {finding.region})"
 
 
 def _wrapped(label: str, text: str) -> list[str]:
@@ -169,7 +183,7 @@ def _accounts(summary: Summary) -> str:
     ]
     more = len(worst) - ACCOUNTS_SHOWN
     table = _columns(["account", "healthy", "unhealthy", "absent", "excluded", "unsupported"], rows)
-    return table + (f"\nand {more} more accounts with gaps" if more > 0 else "")
+    return table + (f"\nand {more} more account{'s' if more > 1 else ''} with gaps" if more > 0 else "")
 
 
 def _unseen(summary: Summary) -> str:

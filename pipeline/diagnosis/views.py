@@ -3,6 +3,7 @@
 Only what a diagnosis uses is kept, as an account may have 100,000 machines.
 """
 
+import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from typing import Any
 from pipeline.chunks import chunks
 from pipeline.clock import Clock
 from pipeline.diagnosis.access import Access
+from pipeline.diagnosis.acl import Acl, AclRule, Spot
 
 CLUSTERS_A_CALL, INSTANCES_A_CALL, SERVICES_A_CALL, COMMANDS_A_CALL = 100, 100, 10, 50
+FILTER_VALUES = 200
+"""EC2 takes so many values of one filter (EC2 API reference, Filter)."""
 LOOK_INSIDE = Path(__file__).with_name("look_inside.sh")
 LOOK_SECONDS = 180
 
@@ -54,6 +58,7 @@ class Instance:
     platform: str
     launched: datetime
     vpc: str
+    subnet: str
     address: str
     groups: tuple[str, ...]
     metadata: bool
@@ -129,6 +134,7 @@ class Endpoint:
     private_dns: bool
     groups: tuple[str, ...]
     policy: str
+    interfaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +151,16 @@ class Networks:
     """VPCs, endpoints and groups, as far as they were asked for."""
 
     endpoints: tuple[Endpoint, ...] | None = None
-    cidrs: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """Endpoints of VPCs that another account shares, where that account could be asked."""
     owners: dict[str, str] = field(default_factory=dict)
     dns_off: dict[str, str] = field(default_factory=dict)
     """VPCs looked at: which attributes are off, or nothing."""
     groups: dict[str, Group] = field(default_factory=dict)
+    acls: dict[str, Acl] = field(default_factory=dict)
+    """By subnet."""
+    interfaces: dict[str, Spot] = field(default_factory=dict)
+    """Those of endpoints."""
     used: frozenset[str] = frozenset()
     """VPCs in which an instance runs."""
 
@@ -247,6 +258,7 @@ def _instance(row: Mapping[str, Any]) -> Instance:
         platform=row.get("PlatformDetails", ""),
         launched=row["LaunchTime"],
         vpc=row.get("VpcId", ""),
+        subnet=row.get("SubnetId", ""),
         address=row.get("PrivateIpAddress", ""),
         groups=tuple(group["GroupId"] for group in row.get("SecurityGroups", ())),
         metadata=row.get("MetadataOptions", {}).get("HttpEndpoint", "enabled") == "enabled",
@@ -408,8 +420,8 @@ def read_inside(output: str) -> Inside | None:
         return None
 
 
-def endpoints(access: Access, account: str, region: str) -> tuple[Endpoint, ...]:
-    """The account's endpoints for guardduty-data, in whichever VPC."""
+def endpoints(access: Access, account: str, region: str, vpcs: Sequence[str] = ()) -> tuple[Endpoint, ...]:
+    """The account's endpoints for guardduty-data, in whichever VPC, or in these only."""
     names = [f"com.amazonaws.{region}.guardduty-data", f"com.amazonaws.{region}.guardduty-data-fips"]
     rows = access.pages(
         account,
@@ -417,7 +429,10 @@ def endpoints(access: Access, account: str, region: str) -> tuple[Endpoint, ...]
         "ec2",
         "describe_vpc_endpoints",
         "VpcEndpoints",
-        Filters=[{"Name": "service-name", "Values": names}],
+        Filters=[
+            {"Name": "service-name", "Values": names},
+            *([{"Name": "vpc-id", "Values": list(vpcs)}] if vpcs else []),
+        ],
         MaxResults=1000,
     )
     return tuple(
@@ -428,16 +443,20 @@ def endpoints(access: Access, account: str, region: str) -> tuple[Endpoint, ...]
             row.get("PrivateDnsEnabled", False),
             tuple(group["GroupId"] for group in row.get("Groups", ())),
             row.get("PolicyDocument", ""),
+            tuple(row.get("NetworkInterfaceIds", ())),
         )
         for row in rows
     )
 
 
-def add_vpcs(access: Access, account: str, region: str, vpcs: Sequence[str], networks: Networks) -> None:
-    """Add CIDR, owner and DNS attributes of VPCs."""
+def add_owners(access: Access, account: str, region: str, vpcs: Sequence[str], networks: Networks) -> None:
+    """Add whose the VPCs are. A shared one is shown to its participants, its endpoints, attributes and ACLs are not."""
     for row in access.pages(account, region, "ec2", "describe_vpcs", "Vpcs", VpcIds=list(vpcs)):
-        networks.cidrs[row["VpcId"]] = row.get("CidrBlock", "")
         networks.owners[row["VpcId"]] = row.get("OwnerId", account)
+
+
+def add_dns(access: Access, account: str, region: str, vpcs: Sequence[str], networks: Networks) -> None:
+    """Add which DNS attributes are off. `account` owns the VPCs."""
     for vpc in vpcs:
         off = []
         for attribute, key in (("enableDnsSupport", "EnableDnsSupport"), ("enableDnsHostnames", "EnableDnsHostnames")):
@@ -445,6 +464,39 @@ def add_vpcs(access: Access, account: str, region: str, vpcs: Sequence[str], net
             if not answer.get(key, {}).get("Value", True):
                 off.append(attribute)
         networks.dns_off[vpc] = f"{' and '.join(off)} off" if off else ""
+
+
+def add_ways(
+    access: Access, account: str, region: str, found: Iterable[Endpoint], subnets: Iterable[str], networks: Networks
+) -> None:
+    """Add the endpoints' interfaces, and the ACLs of their subnets and of `subnets`. `account` owns the VPCs."""
+    wanted = sorted({number for endpoint in found for number in endpoint.interfaces})
+    if not wanted:
+        return
+    rows = access.pages(
+        account, region, "ec2", "describe_network_interfaces", "NetworkInterfaces", NetworkInterfaceIds=wanted
+    )
+    for row in rows:
+        networks.interfaces[row["NetworkInterfaceId"]] = Spot(row.get("SubnetId", ""), row.get("PrivateIpAddress", ""))
+    places = sorted({*subnets, *(networks.interfaces[number].subnet for number in wanted)} - {""})
+    for some in chunks(places, FILTER_VALUES):
+        filters = [{"Name": "association.subnet-id", "Values": some}]
+        for row in access.pages(account, region, "ec2", "describe_network_acls", "NetworkAcls", Filters=filters):
+            acl = Acl(row["NetworkAclId"], _acl_rules(row.get("Entries", ())))
+            networks.acls.update(dict.fromkeys((link["SubnetId"] for link in row.get("Associations", ())), acl))
+
+
+def _acl_rules(rows: Iterable[Mapping[str, Any]]) -> tuple[AclRule, ...]:
+    rules = []
+    for row in sorted(rows, key=lambda row: int(row["RuleNumber"])):
+        if "CidrBlock" not in row or row.get("Protocol") not in ("-1", "6"):
+            continue  # IPv6, or no TCP
+        span = row.get("PortRange") if row["Protocol"] == "6" else None
+        ports = (span["From"], span["To"]) if span else (0, 65535)
+        allows = row.get("RuleAction") == "allow"
+        network = ipaddress.IPv4Network(row["CidrBlock"], strict=False)
+        rules.append(AclRule(row["RuleNumber"], row.get("Egress", False), allows, network, ports))
+    return tuple(rules)
 
 
 def add_groups(access: Access, account: str, region: str, groups: Iterable[str], networks: Networks) -> None:

@@ -22,7 +22,14 @@ PATHS = {
     "cluster": "$.detail.resourceDetails.ecsClusterDetails.clusterName",
     "issue": "$.detail.issue",
 }
-IN_A_MESSAGE = {"account": "<account>", "region": "<region>", "id": "<instance>", "cluster": "<cluster>"}
+IN_A_MESSAGE = {
+    "account": "<account>",
+    "region": "<region>",
+    "id": "<instance>",
+    "cluster": "<cluster>",
+    "shared": "",
+    "vpc_owner": "which the text names",
+}
 HEADER = """\
 # Made from pipeline/diagnosis/causes.yaml by pipeline/monitoring/events.py; a test says when it is out of date.
 # Deploy it in each region, in the account whose coverage events are wanted: aws cloudformation deploy

@@ -9,11 +9,11 @@ from pipeline.chunks import chunks
 from pipeline.diagnosis.access import ROLE, Access
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.command import Place, open_place
+from pipeline.diagnosis.fixes import acts_in, command, install
 from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.scope import Scope, read_scope
 from pipeline.diagnosis.summary import findings
 from pipeline.diagnosis.survey import Survey
-from pipeline.diagnosis.table import command
 from pipeline.monitoring import endpoints, redeploy
 from pipeline.signals import as_interrupted
 
@@ -115,18 +115,19 @@ def render_commands(found: Iterable[Finding]) -> str:
     hosts: dict[tuple[str, str], list[str]] = {}
     for finding in found:
         for hit in finding.hits:
-            cause = causes()[hit.cause]
-            if cause.fix == "install-agent" and finding.kind == "host":
+            kind, line = causes()[hit.cause].fix, command(finding, hit.cause)
+            if not (kind and line):
+                continue
+            if kind == "install-agent":
                 ids = hosts.setdefault((finding.account, finding.region), [])
                 if finding.id not in ids:
                     ids.append(finding.id)
-            elif cause.fix:
-                commands.setdefault(cause.fix, {})[command(finding, cause.fix)] = None
+            else:
+                account = acts_in(finding, hit.cause)
+                commands.setdefault(kind, {})[f"{line}  # as account {account}" if account else line] = None
     for (account, region), ids in hosts.items():
         for some in chunks(ids, HOSTS_IN_A_COMMAND):
-            named = " ".join(f"--instance {one}" for one in some)
-            line = f"./run install-agent --on aws --region {region} {named}  # account {account}"
-            commands.setdefault("install-agent", {})[line] = None
+            commands.setdefault("install-agent", {})[f"{install(some, region)}  # as account {account}"] = None
     titles = {
         "enable-monitoring": "enable Runtime Monitoring (from the delegated administrator)",
         "endpoint": "create data endpoints",

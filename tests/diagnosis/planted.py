@@ -32,6 +32,7 @@ BY_ENDPOINT = {
     "endpoint-policy",
     "endpoint-private-dns-off",
     "endpoint-security-group",
+    "network-acl-closed",
     "vpc-dns-off",
 }
 ONLY_TEXT = {
@@ -79,6 +80,14 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
     inside = host.ssm == "online"
     issue = row[1] if row else ""
     visible -= {cause for cause, text in ONLY_TEXT.items() if text not in issue}
+    if host.network.owner:
+        owner = world.account(host.network.owner)
+        if owner is None or not owner.reachable:
+            visible -= BY_ENDPOINT - ({"vpc-dns-off"} if "enableDnsHostnames" in issue else set())
+        elif "shared-vpc-not-supported" in visible or "shared-vpc-owner-off" in visible:
+            visible -= {"endpoint-missing"}  # that is what comes of it
+        elif not host.network.endpoint:
+            visible.add("endpoint-missing")
     agent_seen = host.agent if (row is not None or inside) else ""
     management_known = row is not None or not planted & {"not-a-member", "member-suspended"}
     if not host.automated and management_known:
@@ -100,8 +109,12 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
         visible -= ONLY_INSIDE
         if "Kernel version" not in issue:
             visible -= {"kernel-below", "kernel-above"}
-    if "endpoint-missing" in visible and any("endpoint-in-another-vpc" in n.planted for n in place.networks):
-        visible = visible - {"endpoint-missing"} | {"endpoint-in-another-vpc"}  # there is one that serves nobody
+    if visible & {"endpoint-missing", "endpoint-in-another-vpc"}:
+        used = {other.network.vpc for other in place.hosts if not other.id.startswith("mi-")}
+        owned = world.owned_networks(place.account, place.region)
+        stray = any(network.endpoint and network.vpc not in used for network in owned) and not host.network.owner
+        visible -= {"endpoint-missing", "endpoint-in-another-vpc"}
+        visible.add("endpoint-in-another-vpc" if stray else "endpoint-missing")
     if visible & {"association-exists", "association-missing", "too-many-associations"}:
         visible -= {"agent-not-installed"}  # that is what comes of it
     if "exclusion-tag" in visible:

@@ -55,10 +55,13 @@ NETWORK: list[NetworkProblem] = [
     "endpoint-policy",
     "endpoint-private-dns-off",
     "endpoint-security-group",
+    "network-acl-closed",
     "vpc-dns-off",
     "shared-vpc-owner-off",
     "shared-vpc-not-supported",
 ]
+OWNER, UNKNOWN = f"{1:012d}", "888888888888"
+"""The first account of each organization, and one that nobody can look into."""
 
 
 @st.composite
@@ -73,7 +76,11 @@ def accounts(draw: st.DrawFn, number: int) -> AccountSpec:
     for name in ("one", "two")[: draw(st.integers(1, 2))]:
         made = [HostsSpec(problems=problems) for problems in draw(st.lists(host_problems(), min_size=1, max_size=3))]
         network = draw(st.lists(st.sampled_from(NETWORK), max_size=1))
-        clusters.append(ClusterSpec(name=name, hosts=(HostsSpec(count=2), *made), network=tuple(network)))
+        owner = draw(st.sampled_from([None, None, OWNER, UNKNOWN]))
+        shared_by = owner if owner != f"{number:012d}" else None
+        clusters.append(
+            ClusterSpec(name=name, hosts=(HostsSpec(count=2), *made), network=tuple(network), shared_by=shared_by)
+        )
     agents: Literal["automated", "manual"] = draw(st.sampled_from(["automated", "manual"]))
     associations: list[AccountProblem] = ["association-exists", "association-missing", "too-many-associations"]
     problem: AccountProblem | None = draw(

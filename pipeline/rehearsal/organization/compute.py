@@ -57,7 +57,7 @@ class Compute:
         return {"Subnets": subnets}
 
     def ec2_DescribeVpcAttribute(self, call: Call, account: str) -> Mapping[str, Any]:
-        network = self._network(call, account, call.parameters["VpcId"])
+        network = self._owned(call, account, call.parameters["VpcId"])
         if call.parameters["Attribute"] == "enableDnsSupport":
             return {"VpcId": network.vpc, "EnableDnsSupport": {"Value": network.dns_support}}
         return {"VpcId": network.vpc, "EnableDnsHostnames": {"Value": network.dns_hostnames}}
@@ -72,13 +72,14 @@ class Compute:
                 "ServiceName": name,
                 "State": network.endpoint_state,
                 "PrivateDnsEnabled": network.endpoint_dns,
-                "SubnetIds": [network.subnet],
+                "SubnetIds": [network.endpoint_subnet],
+                "NetworkInterfaceIds": [_interface(network)],
                 "Groups": [{"GroupId": network.endpoint_group, "GroupName": "guardduty-data"}],
-                "PolicyDocument": network.endpoint_policy or _open_policy(account),
+                "PolicyDocument": network.endpoint_policy or self._open_policy(account, network),
                 "OwnerId": account,
             }
-            for network in self._place(call, account).networks
-            if network.endpoint and not network.owner
+            for network in self.world.owned_networks(account, call.region)
+            if network.endpoint
         ]
         for criterion in call.parameters.get("Filters", ()):
             key = {"service-name": "ServiceName", "vpc-id": "VpcId"}[criterion["Name"]]
@@ -86,21 +87,70 @@ class Compute:
         found, token = page(endpoints, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 1000))
         return {"VpcEndpoints": list(found), **({"NextToken": token} if token else {})}
 
+    def _open_policy(self, account: str, network: Network) -> str:
+        """As GuardDuty's page has it: by account, or by organization where the VPC is shared."""
+        key, value = "aws:PrincipalAccount", account
+        if network.owner:
+            key, value = "aws:PrincipalOrgID", self.world.spec.organization
+        allow = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}
+        deny = {**allow, "Effect": "Deny", "Condition": {"StringNotEquals": {key: value}}}
+        return json.dumps({"Version": "2012-10-17", "Statement": [allow, deny]})
+
+    def ec2_DescribeNetworkInterfaces(self, call: Call, account: str) -> Mapping[str, Any]:
+        interfaces = {
+            _interface(network): {
+                "NetworkInterfaceId": _interface(network),
+                "SubnetId": network.endpoint_subnet,
+                "VpcId": network.vpc,
+                "PrivateIpAddress": network.endpoint_address,
+                "InterfaceType": "vpc_endpoint",
+                "RequesterManaged": True,
+                "Status": "in-use",
+            }
+            for network in self.world.owned_networks(account, call.region)
+            if network.endpoint
+        }
+        wanted = call.parameters["NetworkInterfaceIds"]
+        if missing := sorted(set(wanted) - set(interfaces)):
+            raise Refused(
+                "InvalidNetworkInterfaceID.NotFound", f"The networkInterface ID '{missing[0]}' does not exist"
+            )
+        return {"NetworkInterfaces": [interfaces[number] for number in wanted]}
+
+    def ec2_DescribeNetworkAcls(self, call: Call, account: str) -> Mapping[str, Any]:
+        (criterion,) = call.parameters["Filters"]
+        acls = [
+            {
+                "NetworkAclId": f"acl-{subnet.removeprefix('subnet-')}",
+                "VpcId": network.vpc,
+                "OwnerId": account,
+                "IsDefault": False,
+                "Associations": [{"SubnetId": subnet, "NetworkAclId": f"acl-{subnet.removeprefix('subnet-')}"}],
+                "Entries": _acl_entries(end, network),
+            }
+            for network in self.world.owned_networks(account, call.region)
+            for end, subnet in (("host", network.subnet), ("endpoint", network.endpoint_subnet))
+            if criterion["Name"] == "association.subnet-id" and subnet in criterion["Values"]
+        ]
+        return {"NetworkAcls": acls}
+
     def ec2_DescribeSecurityGroups(self, call: Call, account: str) -> Mapping[str, Any]:
-        place, groups = self._place(call, account), []
+        place = self._place(call, account)
         wanted = set(call.parameters.get("GroupIds", ()))
-        for network in place.networks:
-            for group in {network.group, network.endpoint_group} - {""}:
-                if wanted and group not in wanted:
-                    continue
-                inbound = []
-                if group == network.endpoint_group and network.endpoint_open:
-                    inbound = [_rule(network.cidr)]
-                outbound = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-                groups.append(_group(group, network.vpc, inbound, outbound))
+        outbound = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        groups = [
+            _group(
+                network.endpoint_group, network.vpc, [_rule(network.cidr)] if network.endpoint_open else [], outbound
+            )
+            for network in self.world.owned_networks(account, call.region)
+            if network.endpoint_group
+        ]
+        groups += [_group(network.group, network.vpc, [], outbound) for network in place.networks]
         closed = {host.groups[0]: host.network.vpc for host in place.hosts if not host.egress_open}
-        groups += [_group(group, vpc, [], []) for group, vpc in closed.items() if not wanted or group in wanted]
-        return {"SecurityGroups": groups}
+        groups += [_group(group, vpc, [], []) for group, vpc in closed.items()]
+        if missing := sorted(wanted - {group["GroupId"] for group in groups}):
+            raise Refused("InvalidGroup.NotFound", f"The security group '{missing[0]}' does not exist")
+        return {"SecurityGroups": [group for group in groups if not wanted or group["GroupId"] in wanted]}
 
     def ec2_DescribeImages(self, call: Call, account: str) -> Mapping[str, Any]:
         names = {image: name for _, _, image, name in SYSTEMS.values()}
@@ -123,6 +173,12 @@ class Compute:
             if network.vpc == vpc:
                 return network
         raise Refused("InvalidVpcID.NotFound", f"The vpc ID '{vpc}' does not exist")
+
+    def _owned(self, call: Call, account: str, vpc: str) -> Network:
+        for network in self.world.owned_networks(account, call.region):
+            if network.vpc == vpc:
+                return network
+        raise Refused("UnauthorizedOperation", "You are not authorized to perform this operation.", status=403)
 
     # ---- ECS
 
@@ -455,18 +511,29 @@ def _rule(cidr: str) -> dict[str, Any]:
     return {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": cidr}]}
 
 
-def _open_policy(account: str) -> str:
-    statements = [
-        {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"},
-        {
-            "Effect": "Deny",
-            "Principal": "*",
-            "Action": "*",
-            "Resource": "*",
-            "Condition": {"StringNotEquals": {"aws:PrincipalAccount": account}},
-        },
-    ]
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+def _interface(network: Network) -> str:
+    """Id of the endpoint's one network interface."""
+    return network.endpoint.replace("vpce-", "eni-")
+
+
+def _acl_entries(end: str, network: Network) -> list[dict[str, Any]]:
+    """Rules of one end's ACL: everything is let through but what the network's problem closes."""
+    entries = []
+    for egress, way in ((True, "out"), (False, "in")):
+        anything = {"Protocol": "-1", "Egress": egress, "CidrBlock": "0.0.0.0/0"}
+        step = f"{end}-{way}"
+        if network.acl_closes == step:
+            # somebody let ssh through only, or thought of 443 and not of the answers
+            ports = {"From": 443, "To": 443} if step in ("endpoint-out", "host-in") else {"From": 22, "To": 22}
+            rule = {"Protocol": "6", "Egress": egress, "CidrBlock": network.cidr, "RuleAction": "allow"}
+            entries.append({**rule, "RuleNumber": 90, "PortRange": ports})
+            if end == "host":
+                entries.append({**anything, "RuleNumber": 95, "CidrBlock": network.cidr, "RuleAction": "deny"})
+                entries.append({**anything, "RuleNumber": 100, "RuleAction": "allow"})
+        else:
+            entries.append({**anything, "RuleNumber": 100, "RuleAction": "allow"})
+        entries.append({**anything, "RuleNumber": 32767, "RuleAction": "deny"})
+    return entries
 
 
 def _cluster_arn(account: str, region: str, name: str) -> str:

@@ -52,6 +52,7 @@ def reaches_guardduty(place: Place, host: Host) -> bool:
         and network.endpoint_dns
         and network.endpoint_open
         and not network.endpoint_policy
+        and not network.acl_closes
     )
 
 

@@ -119,6 +119,9 @@ POLICY_OF_ANOTHER = (
 )
 
 
+ACL_STEPS = ("host-out", "endpoint-in", "endpoint-out", "host-in")
+
+
 def plant_in_network(problem: str, network: Network, place: Place) -> None:
     """Change the VPC so that it has the problem."""
     for host in place.hosts:
@@ -128,6 +131,7 @@ def plant_in_network(problem: str, network: Network, place: Place) -> None:
         if problem == "endpoint-in-another-vpc":
             other = Network(vpc=f"{network.vpc}0", subnet=f"{network.subnet}0", group=f"{network.group}0")
             other.endpoint, other.endpoint_group = network.endpoint, network.endpoint_group
+            other.owner = network.owner
             place.networks.append(other)
         network.endpoint = ""
     elif problem == "endpoint-not-available":
@@ -138,10 +142,12 @@ def plant_in_network(problem: str, network: Network, place: Place) -> None:
         network.endpoint_open = False
     elif problem == "endpoint-policy":
         network.endpoint_policy = POLICY_OF_ANOTHER
+    elif problem == "network-acl-closed":
+        network.acl_closes = ACL_STEPS[int(network.vpc[-6:], 16) % len(ACL_STEPS)]
     elif problem == "vpc-dns-off":
         network.dns_hostnames = False
     else:
-        network.owner = "888888888888"
+        network.owner = network.owner or "888888888888"
         network.endpoint = ""
         network.says = {
             "shared-vpc-not-supported": (

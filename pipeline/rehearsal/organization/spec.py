@@ -24,7 +24,8 @@ HostProblem = Literal[
 ]  # fmt: skip
 NetworkProblem = Literal[
     "endpoint-in-another-vpc", "endpoint-missing", "endpoint-not-available", "endpoint-policy",
-    "endpoint-private-dns-off", "endpoint-security-group", "shared-vpc-not-supported", "shared-vpc-owner-off",
+    "endpoint-private-dns-off", "endpoint-security-group", "network-acl-closed", "shared-vpc-not-supported",
+    "shared-vpc-owner-off",
     "vpc-dns-off",
 ]  # fmt: skip
 AccountProblem = Literal[
@@ -69,6 +70,8 @@ class ClusterSpec(StrictModel):
     hosts: tuple[HostsSpec, ...] = ()
     services: tuple[ServiceSpec, ...] = ()
     network: tuple[NetworkProblem, ...] = ()
+    shared_by: AccountId | None = None
+    """The account that owns the VPC and shares it."""
     problems: tuple[ClusterProblem, ...] = ()
 
 

@@ -12,7 +12,7 @@ EKS_MONITORING = "EKS_RUNTIME_MONITORING"
 
 @dataclass(slots=True)
 class Network:
-    """A VPC with its way to GuardDuty."""
+    """A VPC with its way to GuardDuty; `owner` is set where another account shares it."""
 
     vpc: str
     subnet: str
@@ -28,6 +28,10 @@ class Network:
     endpoint_group: str = ""
     endpoint_open: bool = True
     endpoint_policy: str = ""
+    endpoint_subnet: str = ""
+    endpoint_address: str = "10.0.8.8"
+    acl_closes: str = ""
+    """What an ACL does not let through: host-out, endpoint-in, endpoint-out, host-in, or nothing."""
     says: str = ""
     """What GuardDuty says of the VPC, where it could not make its endpoint."""
     planted: tuple[str, ...] = ()

@@ -185,6 +185,14 @@ class World:
                 self._places.popitem(last=False)
             return place
 
+    def owned_networks(self, number: str, region: str) -> list[Network]:
+        """VPCs that the account owns there: its own, and those that it shares with accounts of the spec's list."""
+        own = [network for network in self.place(number, region).networks if not network.owner]
+        for other in self.spec.accounts:
+            if region in self.regions_of(other) and any(item.shared_by == number for item in other.clusters):
+                own += [item for item in self.place(other.id, region).networks if item.owner == number]
+        return own
+
     def _make(self, number: str, region: str) -> Place:
         place = Place(number, region)
         account = self.account(number)
@@ -206,6 +214,7 @@ class World:
     def _add_cluster(self, place: Place, account: AccountSpec, spec: ClusterSpec, serial: "_Serial") -> None:
         network = Network(vpc=serial.id("vpc"), subnet=serial.id("subnet"), group=serial.id("sg"))
         network.endpoint, network.endpoint_group = serial.id("vpce"), serial.id("sg")
+        network.endpoint_subnet, network.owner = serial.id("subnet"), spec.shared_by or ""
         place.networks.append(network)
         for hosts in spec.hosts:
             for _ in range(hosts.count):
