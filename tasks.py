@@ -487,7 +487,7 @@ def retire(_: Context, on: str = "local", region: str = "", regions: str = "", y
 @task(help={"on": ON_HELP, "region": REGION_HELP, "dry-run": "only say what would be removed, and why"})
 @tells_errors
 def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False) -> None:
-    """Find and remove what outlived its bake: instances, images, groups, keys, roles past their expiry tag."""
+    """Remove what outlived its bake, by its expiry tag, and old versions of our documents that nobody refers to."""
     from pipeline import flow
 
     print(flow.sweep(on=on, region=region, dry_run=dry_run))

@@ -212,7 +212,7 @@ class Promotion(StrictModel):
 
 
 class Retention(StrictModel):
-    """When an image that nothing uses is given up, step by step. Counts and days."""
+    """When an image that nothing uses is given up, step by step, and how many versions a document keeps."""
 
     keep_newest: Annotated[int, Field(ge=1)]
     ways_back: Annotated[int, Field(ge=2)]
@@ -220,6 +220,7 @@ class Retention(StrictModel):
     disable_after_days: Positive
     deregister_after_days: Positive
     max_changes_per_run: Positive
+    document_versions: Positive
 
 
 class Provenance(StrictModel):

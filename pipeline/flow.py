@@ -7,6 +7,7 @@ does stands in the module of its name.
 import getpass
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import ClientError
 
-from pipeline import paths, tags
+from pipeline import document_versions, paths, tags
 from pipeline import sweep as sweeping
 from pipeline.aws_errors import aws_errors, error_code
 from pipeline.bake import Workplace, bake, stage, write_inputs
@@ -24,7 +25,8 @@ from pipeline.catalog import Catalog, VariantSelection, load_catalog
 from pipeline.clock import Clock, SystemClock
 from pipeline.coverage import runtime_monitoring_detector
 from pipeline.custody import mark_proven, nothing_left_behind
-from pipeline.errors import OvenproofError, ProofError
+from pipeline.documents import document_names
+from pipeline.errors import CloudError, OvenproofError, ProofError
 from pipeline.hardening import load_hardening
 from pipeline.lifetime import expires_at
 from pipeline.packer_output import Baked, Timing
@@ -430,22 +432,49 @@ def diff_records(before: str, after: str) -> str:
 
 
 def sweep(*, on: str, region: str, dry_run: bool) -> str:
-    """Remove what outlived its expiry tag; with `dry_run` only say what that is. Raises if some stays."""
+    """Remove what outlived its expiry tag, and old versions of our documents; with `dry_run` only say what that is.
+
+    Raises OvenproofError if some of it resists. What cannot be seen is kept, and said.
+    """
     catalog = load_catalog()
     session = open_session(on, region or catalog.default_region)
     if session is None:
         return "the local cloud is not running: nothing stands in it"
-    say = Progress().say
+    say, keep_newest = Progress().say, catalog.retention.document_versions
     leftovers = sweeping.overdue(sweeping.inventory(session, say=say), SystemClock().now())
-    if not leftovers:
-        return "nothing has outlived its bake"
+    verdicts = _document_verdicts(session, keep_newest, say)
+    old = [verdict for verdict in verdicts if verdict.goes]
     if dry_run:
-        return "\n".join(f"would remove {one.resource.kind} {one.resource.id}: {one.reason}" for one in leftovers)
+        lines = [f"would remove {one.resource.kind} {one.resource.id}: {one.reason}" for one in leftovers]
+        lines += [f"would {verdict}" for verdict in verdicts if verdict.goes or verdict.beyond]
+        return "\n".join(lines) or "nothing has outlived its bake"
+    if not leftovers and not old:
+        return "nothing has outlived its bake"
     removals = sweeping.remove(session, leftovers, say=say)
-    if failed := [removal for removal in removals if removal.error]:
+    removed = document_versions.carry_out(session, old, keep_newest, say=say)
+    failed = [f"{one.leftover.resource.kind} {one.leftover.resource.id}: {one.error}" for one in removals if one.error]
+    failed += [f"version {one.verdict.number} of {one.verdict.name}: {one.error}" for one in removed if one.error]
+    if failed:
         raise OvenproofError(
-            f"{len(failed)} of {len(removals)} leftovers could not be removed",
-            found="\n".join(f"{one.leftover.resource.kind} {one.leftover.resource.id}: {one.error}" for one in failed),
+            f"{len(failed)} of {len(removals) + len(removed)} leftovers could not be removed",
+            found="\n".join(failed),
             remedy="read the reasons, then run `./run sweep` again",
         )
-    return f"removed {sum(not removal.kept for removal in removals)} leftovers"
+    gone = sum(not one.kept for one in removals) + sum(not one.kept for one in removed)
+    return f"removed {gone} leftovers"
+
+
+def _document_verdicts(
+    session: boto3.Session, keep_newest: int, say: Callable[[str], None]
+) -> list[document_versions.Verdict]:
+    """What becomes of each version of our documents in the session's region; a document that is not seen is said."""
+    found: list[document_versions.Verdict] = []
+    for name in document_names():
+        try:
+            view = document_versions.view_of(session, name)
+        except CloudError as error:
+            say(str(error))
+            continue
+        if view:
+            found += document_versions.decide(view, keep_newest)
+    return found

@@ -171,6 +171,7 @@ def some_world(seed: int) -> tuple[list[View], Retention]:
         disable_after_days=pick.randint(1, 90),
         deregister_after_days=pick.randint(1, 90),
         max_changes_per_run=pick.randint(1, 30),
+        document_versions=5,
     )
     return views, rules
 
