@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 from botocore.exceptions import ClientError
@@ -74,7 +75,8 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         return ended(events, found)
     noted = tags_of(group)
     other = noted.get("roll-execution", "") if noted.get("roll") in ("running", "rolling-back") else ""
-    if other and other != events["Execution"] and seen(found, "earlier roll", other, execution_is_alive, other):
+    other = "" if other == events["Execution"] else other
+    if other and seen(found, "earlier roll", other, execution_is_alive, other):
         doing = "rolling it back" if noted["roll"] == "rolling-back" else "rolling it"
         return ended(events, [], "already", f"{name}: the automation execution {other} is {doing} now", Image=image)
     own = template_of(group)
@@ -478,7 +480,9 @@ def profile(data: dict[str, Any], hosts: list[str]) -> list[Finding]:
 
 
 def allows_ssm(document: Any) -> bool:
-    """Whether a policy lets an instance report to SSM."""
+    """Whether a policy, decoded as boto3 does it or as IAM sends it, lets an instance report to SSM."""
+    if isinstance(document, str):
+        document = json.loads(unquote(document))
     statements = document.get("Statement", [])
     for one in statements if isinstance(statements, list) else [statements]:
         actions = one.get("Action", [])
@@ -496,8 +500,9 @@ def earlier_roll(
 ) -> list[Finding]:
     """What an earlier roll that nobody runs any more left behind, or a refresh of somebody else."""
     name, hosts = group["AutoScalingGroupName"], group["Instances"]
-    before, noted = tags_of(group).get("roll-from", "").rpartition(":")[2], tags_of(group).get("roll-from-image", "")
-    moved = any(not is_on(one, before, noted) for one in hosts)
+    noted = tags_of(group)
+    before = noted.get("roll-from", "").rpartition(":")[2]
+    moved = any(not is_on(one, before, noted.get("roll-from-image", "")) for one in hosts)
     held = [one for one in hosts if one["LifecycleState"].startswith("Terminating:Wait")]
     back = f"./run rollback --group {name}, then roll again"
     if other and done:
