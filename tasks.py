@@ -94,7 +94,8 @@ def plan(_: Context, on: str = "local", region: str = "") -> None:
         "resume": "a file that keeps what was found, to go on after an interruption",
         "organization": "the YAML file of the rehearsed organization",
         "role": "name of the role to assume in each member account",
-        "look-inside": "yes: run a script that only reads on troubled hosts, by SSM (on local unless `no`)",
+        "look-inside": "run a script that only reads on troubled hosts, by SSM; yes: by the document of member.yaml, "
+        "shell: by AWS-RunShellScript (on local unless `no`)",
         "watch": "look again every 30 s until everything is covered, and say what changed",
         "earlier": "html: earlier results (json or resume files, separated by commas) to show a trend",
     }
@@ -200,7 +201,7 @@ def enable_monitoring(
         "redeploy": "deploy Fargate services anew that need it, one by one",
         "yes": "carry it out; without it there is only a list",
         "by-organization": "let the whole organization use the endpoint, not only the VPC's account",
-        "role": "name of the role to assume in each member account; it has to be allowed to do this",
+        "role": "name of the role to assume in each member account; OvenproofFix with --yes unless given",
         "organization": "the YAML file of the rehearsed organization",
     }
 )

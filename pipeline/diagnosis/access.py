@@ -22,6 +22,7 @@ from pipeline.clock import Clock
 from pipeline.errors import CloudError
 
 ROLE = "OvenproofCoverage"
+"""The role in each member account: pipeline/diagnosis/member.yaml makes it."""
 ATTEMPTS = 9
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.4, 20.0
 FRESH_ENOUGH = timedelta(minutes=5)
@@ -161,7 +162,7 @@ class Access:
                 expected=f"a role {self._role} there that the caller may assume",
                 found=error.found,
                 where=arn,
-                remedy="create the role with read access and trust the caller, or name another with --role",
+                remedy="deploy pipeline/diagnosis/member.yaml there, or name another role with --role",
             )
             with self._lock:
                 self._refused[account] = refusal

@@ -26,7 +26,7 @@ from pipeline.diagnosis.members import detector_of
 from pipeline.diagnosis.scope import Scope
 from pipeline.diagnosis.summary import Summary, summarise
 from pipeline.diagnosis.survey import ACCOUNTS_A_SHARD, WORKERS, Survey
-from pipeline.diagnosis.views import coverage_rows
+from pipeline.diagnosis.views import OWN_DOCUMENT, coverage_rows
 from pipeline.errors import Interrupted, ProofError
 from pipeline.progress import duration
 from pipeline.rehearsal.answered_session import Call
@@ -136,7 +136,7 @@ def _survey(organization: Organization, path: Path, say: Callable[[str], None], 
     clock = RehearsalClock()
     access = Access(organization.session(), clock)
     scope = Scope(regions=REGIONS)
-    return Survey(access=access, clock=clock, scope=scope, look_inside=True, say=say).run(path, resume=resume)
+    return Survey(access=access, clock=clock, scope=scope, look_inside=OWN_DOCUMENT, say=say).run(path, resume=resume)
 
 
 def _peak_mb() -> float:

@@ -18,6 +18,7 @@ from pipeline.diagnosis.scope import Scope, read_scope
 from pipeline.diagnosis.summary import Summary, summarise
 from pipeline.diagnosis.survey import Survey
 from pipeline.diagnosis.table import percent
+from pipeline.diagnosis.views import ANY_SCRIPT, OWN_DOCUMENT
 from pipeline.errors import ProofError, UsageError
 from pipeline.rehearsal.organization.session import Organization
 from pipeline.rehearsal.organization.spec import EXAMPLE, read_organization
@@ -25,6 +26,8 @@ from pipeline.rehearsal.organization.world import World, fixed_start
 from pipeline.signals import as_interrupted
 
 FORMATS = ("table", "json", "csv", "html")
+DOCUMENTS = {"yes": OWN_DOCUMENT, "shell": ANY_SCRIPT}
+"""Ways to look inside hosts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +108,13 @@ def coverage(
     if format not in FORMATS:
         raise UsageError(f"there is no format {format}", expected=", ".join(FORMATS), where="--format")
     wanted_percent = _percentage(fail_under)
-    if look_inside not in ("", "yes", "no"):
-        raise UsageError(f"--look-inside {look_inside} is unclear", expected="yes or no", where="--look-inside")
+    if look_inside not in ("", "no", *DOCUMENTS):
+        raise UsageError(f"--look-inside {look_inside} is unclear", expected="yes, shell or no", where="--look-inside")
     before = [Path(name) for name in earlier.split(",") if name]
     wanted = read_scope(accounts=[account], regions=[region], cluster=cluster, group=group, instance=instance)
     place = open_place(on, wanted.regions, organization)
     scope = Scope(wanted.accounts, place.regions, wanted.cluster, wanted.group, wanted.instance)
-    inside = look_inside == "yes" or (place.is_local and look_inside != "no")
+    inside = DOCUMENTS.get(look_inside or ("yes" if place.is_local else "no"), "")
     if watch and (out or resume or format != "table"):
         raise UsageError("--watch shows changes, and nothing else", remedy="leave --out, --format and --resume out")
     with as_interrupted(), _ledger_path(resume) as path:

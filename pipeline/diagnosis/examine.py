@@ -19,7 +19,7 @@ from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.causes import Hit, diagnose, verdict_of
 from pipeline.diagnosis.control_policies import ControlPolicies
 from pipeline.diagnosis.facts import Facts
-from pipeline.diagnosis.join import HostViews, cluster_facts, host_facts, service_facts
+from pipeline.diagnosis.join import HostViews, Telemetry, cluster_facts, host_facts, service_facts
 from pipeline.diagnosis.model import AccountCount, ClusterLine, Finding, Monitoring, ShardResult, Status, Unseen
 from pipeline.diagnosis.scope import GROUP_TAG, Scope
 from pipeline.errors import CloudError
@@ -37,7 +37,8 @@ class Examiner:
     access: Access
     clock: Clock
     scope: Scope
-    look_inside: bool
+    look_inside: str
+    """The SSM document to look inside hosts by; nothing: do not."""
     organization: str
     policies: ControlPolicies
 
@@ -67,6 +68,7 @@ class Examiner:
             findings=tuple(finding for result in results for finding in result.findings),
             clusters=tuple(line for result in results for line in result.lines),
             unseen=tuple(item for result in results for item in result.unseen),
+            notes=tuple(sorted({note for result in results for note in result.notes})),
             looked_at=self.clock.now().isoformat(timespec="seconds"),
         )
 
@@ -84,6 +86,7 @@ class _Account:
     findings: list[Finding] = field(default_factory=list)
     lines: list[ClusterLine] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
+    notes: set[str] = field(default_factory=set)
     by_status: Counter[Status] = field(default_factory=Counter)
     stale: int = 0
     instances: dict[str, views.Instance] | None = None
@@ -229,11 +232,11 @@ class _Account:
                 inside = (
                     self._try(
                         "hosts from inside",
-                        lambda: views.inside(of.access, account, region, online[:MANY_HOSTS], of.clock),
+                        lambda: views.inside(of.access, account, region, online[:MANY_HOSTS], of.clock, of.look_inside),
                     )
                     or {}
                 )
-        seen, telemetry = of.policies.denies(account)
+        seen, telemetry = self._denied_telemetry()
         heard = any(row.healthy for row in self.host_rows.values()) or any(item.installed for item in inside.values())
         for number in troubled:
             instance = there.get(number)
@@ -260,6 +263,15 @@ class _Account:
                 )
             )
             self._report_host(number, facts, instance)
+
+    def _denied_telemetry(self) -> tuple[bool, Telemetry | None]:
+        seen, telemetry = self.of.policies.denies(self.account)
+        if not seen and self.of.policies.trouble:
+            self.notes.add(
+                "service control policies were not seen, so one that denies telemetry would not be told: "
+                f"{self.of.policies.trouble.found}"
+            )
+        return seen, telemetry
 
     def _networks(self, there: Mapping[str, views.Instance]) -> views.Networks:
         of, account, region = self.of, self.account, self.region
@@ -410,7 +422,7 @@ class _Account:
         )
 
     def _service_facts(self, service: views.EcsService, issues: tuple[str, ...]) -> Facts:
-        seen, telemetry = self.of.policies.denies(self.account)
+        seen, telemetry = self._denied_telemetry()
         since = None
         if self.monitoring and self.monitoring.since:
             since = datetime.fromisoformat(self.monitoring.since)

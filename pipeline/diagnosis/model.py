@@ -111,6 +111,8 @@ class ShardResult:
     findings: tuple[Finding, ...] = ()
     clusters: tuple[ClusterLine, ...] = ()
     unseen: tuple[Unseen, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What of the whole could not be taken into account."""
     looked_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -121,6 +123,7 @@ class ShardResult:
             "findings": [finding.to_json() for finding in self.findings],
             "clusters": [cluster.to_json() for cluster in self.clusters],
             "unseen": [unseen.to_json() for unseen in self.unseen],
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -132,6 +135,7 @@ class ShardResult:
             findings=tuple(Finding.from_json(finding) for finding in data["findings"]),
             clusters=tuple(ClusterLine.from_json(cluster) for cluster in data["clusters"]),
             unseen=tuple(Unseen(**unseen) for unseen in data["unseen"]),
+            notes=tuple(data.get("notes", ())),
         )
 
 

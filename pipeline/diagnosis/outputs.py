@@ -106,6 +106,7 @@ def as_json(ledger: Ledger, summary: Summary) -> Iterator[str]:
         "accounts": {account: dict(by) for account, by in sorted(summary.by_account.items())},
         "clusters": [line.to_json() for line in summary.clusters_by_need],
         "unseen": [item.to_json() for item in summary.unseen],
+        "notes": list(summary.notes),
     }
     text = json.dumps(head, indent=2)
     yield text[: text.rindex("\n}")] + ',\n  "findings": ['

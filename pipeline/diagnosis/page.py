@@ -70,6 +70,7 @@ def _values(summary: Summary, earlier: Sequence[Path]) -> dict[str, Any]:
         "accounts_healthy": len(summary.by_account) - len(gaps),
         "causes": [_cause(count) for count in summary.causes_by_size],
         "unseen": summary.unseen,
+        "notes": list(summary.notes),
         "unrecognised": summary.unrecognised.most_common(),
         "trend": _trend(summary, earlier),
     }

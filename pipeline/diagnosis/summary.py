@@ -59,6 +59,8 @@ class Summary:
     by_cause: dict[str, CauseCount] = field(default_factory=dict)
     clusters: list[ClusterLine] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    """Each once, in order."""
     unrecognised: Counter[str] = field(default_factory=Counter)
     stale: int = 0
     findings: int = 0
@@ -101,6 +103,7 @@ class Summary:
         for finding in result.findings:
             self._add_finding(finding)
         self.unseen += result.unseen
+        self.notes |= dict.fromkeys(result.notes)
 
     def _add_finding(self, finding: Finding) -> None:
         self.findings += 1

@@ -44,7 +44,8 @@ class Survey:
     access: Access
     clock: Clock
     scope: Scope
-    look_inside: bool
+    look_inside: str
+    """The SSM document to look inside hosts by; nothing: do not."""
     workers: int = WORKERS
     say: Callable[[str], None]
 

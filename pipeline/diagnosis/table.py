@@ -41,6 +41,8 @@ def _headline(summary: Summary) -> str:
         lines.append(f"  not seen: parts of {accounts} account{'s' if accounts > 1 else ''}; not known, see below")
     if summary.stale:
         lines.append(f"  note:     GuardDuty still lists {summary.stale} instances that are gone; they are not counted")
+    for note in summary.notes:
+        lines += _wrapped("note:", note)
     return "\n".join(lines)
 
 

@@ -15,12 +15,15 @@ from pipeline.chunks import chunks
 from pipeline.clock import Clock
 from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.acl import Acl, AclRule, Spot
+from pipeline.errors import CloudError
 
 CLUSTERS_A_CALL, INSTANCES_A_CALL, SERVICES_A_CALL, COMMANDS_A_CALL = 100, 100, 10, 50
 FILTER_VALUES = 200
 """EC2 takes so many values of one filter (EC2 API reference, Filter)."""
 LOOK_INSIDE = Path(__file__).with_name("look_inside.sh")
 LOOK_SECONDS = 180
+OWN_DOCUMENT, ANY_SCRIPT = "Ovenproof-LookInside", "AWS-RunShellScript"
+"""By the first a caller can run look_inside.sh and nothing else: member.yaml makes it in each region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,22 +372,44 @@ def managed(access: Access, account: str, region: str, ids: Sequence[str]) -> di
     return found
 
 
-def inside(access: Access, account: str, region: str, ids: Sequence[str], clock: Clock) -> dict[str, Inside]:
-    """Run look_inside.sh on hosts that SSM reaches; those that do not answer in time are not in the answer."""
+def inside(
+    access: Access, account: str, region: str, ids: Sequence[str], clock: Clock, document: str
+) -> dict[str, Inside]:
+    """Run look_inside.sh on hosts that SSM reaches; those that do not answer in time are not in the answer.
+
+    `document` is OWN_DOCUMENT or ANY_SCRIPT. Raises CloudError, for the first also where it is not deployed.
+    """
     found: dict[str, Inside] = {}
-    script = LOOK_INSIDE.read_text(encoding="utf-8")
+    parameters = {}
+    if document == ANY_SCRIPT:
+        parameters = {
+            "commands": [LOOK_INSIDE.read_text(encoding="utf-8")],
+            "executionTimeout": [str(LOOK_SECONDS)],
+        }
     for some in chunks(ids, COMMANDS_A_CALL):
-        command = access.call(
-            account,
-            region,
-            "ssm",
-            "send_command",
-            DocumentName="AWS-RunShellScript",
-            Comment="Ovenproof: what the host knows of the GuardDuty agent (reads only)",
-            InstanceIds=some,
-            TimeoutSeconds=LOOK_SECONDS,
-            Parameters={"commands": [script], "executionTimeout": [str(LOOK_SECONDS)]},
-        )["Command"]["CommandId"]
+        try:
+            command = access.call(
+                account,
+                region,
+                "ssm",
+                "send_command",
+                DocumentName=document,
+                Comment="Ovenproof: what the host knows of the GuardDuty agent (reads only)",
+                InstanceIds=some,
+                TimeoutSeconds=LOOK_SECONDS,
+                Parameters=parameters,
+            )["Command"]["CommandId"]
+        except CloudError as error:
+            if "InvalidDocument" not in error.found:
+                raise
+            raise CloudError(
+                f"there is no document {document}",
+                expected="the document that runs look_inside.sh and nothing else",
+                found=error.found,
+                where=error.where,
+                remedy="deploy pipeline/diagnosis/member.yaml there with LookInside=yes, or use --look-inside shell if "
+                f"the role may run {ANY_SCRIPT}",
+            ) from error
         until = clock.monotonic() + LOOK_SECONDS
         while True:
             rows = list(

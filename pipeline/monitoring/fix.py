@@ -14,10 +14,13 @@ from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.scope import Scope, read_scope
 from pipeline.diagnosis.summary import findings
 from pipeline.diagnosis.survey import Survey
+from pipeline.diagnosis.views import OWN_DOCUMENT
 from pipeline.monitoring import endpoints, redeploy
 from pipeline.signals import as_interrupted
 
 HOSTS_IN_A_COMMAND = 50
+FIX_ROLE = "OvenproofFix"
+"""The role in each member account that may change something, of pipeline/diagnosis/member.yaml with Repair=yes."""
 
 
 def fix(
@@ -43,8 +46,9 @@ def fix(
     place = open_place(on, wanted.regions, organization)
     scope = Scope(wanted.accounts, place.regions, wanted.cluster)
     with as_interrupted(), tempfile.TemporaryDirectory(prefix="ovenproof-fix-") as folder:
-        access = Access(place.session, place.clock, role=role or ROLE)
-        survey = Survey(access=access, clock=place.clock, scope=scope, look_inside=place.is_local, say=say)
+        access = Access(place.session, place.clock, role=role or (FIX_ROLE if yes else ROLE))
+        inside = OWN_DOCUMENT if place.is_local else ""
+        survey = Survey(access=access, clock=place.clock, scope=scope, look_inside=inside, say=say)
         ledger = survey.run(Path(folder) / "ledger.jsonl")
         found = list(findings(ledger))
         if not (endpoint or services):

@@ -8,6 +8,7 @@ from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.scope import Scope
 from pipeline.diagnosis.survey import Survey
+from pipeline.diagnosis.views import OWN_DOCUMENT
 from pipeline.rehearsal.organization.physics import HEALTHY, host_row, kernel_line
 from pipeline.rehearsal.organization.session import Organization
 from pipeline.rehearsal.organization.spec import OrganizationSpec
@@ -130,7 +131,7 @@ def survey(
     clock: FakeClock,
     path: Path,
     *,
-    look_inside: bool = True,
+    look_inside: str = OWN_DOCUMENT,
     accounts: Sequence[str] = (),
 ) -> Ledger:
     """A whole survey, with one thread."""

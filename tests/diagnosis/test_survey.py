@@ -16,6 +16,7 @@ from pipeline.diagnosis.model import ShardResult
 from pipeline.diagnosis.scope import Scope, read_scope
 from pipeline.diagnosis.summary import Summary, findings, summarise
 from pipeline.diagnosis.survey import Survey
+from pipeline.diagnosis.views import OWN_DOCUMENT
 from pipeline.errors import CloudError, Interrupted, UsageError
 from pipeline.rehearsal.answered_session import Call, Refused
 from pipeline.rehearsal.organization.session import Organization
@@ -73,7 +74,7 @@ def run(
         access=access,
         clock=clock,
         scope=scope or Scope(regions=(REGION,)),
-        look_inside=True,
+        look_inside=OWN_DOCUMENT,
         workers=1,
         say=lambda _: None,
     ).run(path, resume=resume)

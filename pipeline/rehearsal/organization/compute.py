@@ -370,6 +370,8 @@ class Compute:
         return {"InstanceInformationList": information, **({"NextToken": token} if token else {})}
 
     def ssm_SendCommand(self, call: Call, account: str) -> Mapping[str, Any]:
+        if call.parameters["DocumentName"] not in ("Ovenproof-LookInside", "AWS-RunShellScript"):
+            raise Refused("InvalidDocument", "The specified SSM document doesn't exist.")
         ids = call.parameters.get("InstanceIds", ())
         online = {host.id for host in self._place(call, account).hosts if host.ssm == "online"}
         if len(ids) > 50 or set(ids) - online:
