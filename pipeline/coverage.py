@@ -5,15 +5,13 @@ never heard of is not in the list at all; that is a state of its own here, not a
 """
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import boto3
-import yaml
 
 from pipeline.aws_errors import aws_errors
 from pipeline.clock import Clock
+from pipeline.diagnosis import causes
 from pipeline.errors import CloudError
 from pipeline.wait import poll
 
@@ -42,19 +40,9 @@ class Coverage:
         return self.status == "HEALTHY"
 
 
-@cache
-def _known_issues() -> tuple[tuple[str, str], ...]:
-    text = Path(__file__).with_name("coverage_issues.yaml").read_text(encoding="utf-8")
-    return tuple((entry["match"], entry["remedy"]) for entry in yaml.safe_load(text))
-
-
 def remedy_for(issue: str) -> str:
     """What to do about an issue text of GuardDuty; says so when the text is unknown."""
-    lowered = issue.lower()
-    for match, remedy in _known_issues():
-        if match in lowered:
-            return remedy
-    return UNRECOGNISED
+    return causes.remedy_for("ec2", issue) or UNRECOGNISED
 
 
 def runtime_monitoring_detector(session: boto3.Session) -> str:

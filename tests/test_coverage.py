@@ -63,7 +63,8 @@ def resource(status: str, issue: str = "") -> dict[str, Any]:
                 status="UNHEALTHY",
                 agent_version="1.17.1",
                 issue="Agent Not Provisioned: Kernel version is lower than the supported version.",
-                remedy="use a kernel-5.10 (AL2) or AL2023 image; the plain Amazon Linux 2 ECS image runs 4.14",
+                remedy="roll its cluster onto an image with kernel 5.10 (Amazon Linux 2) or 6.1 (Amazon Linux 2023); "
+                "the plain Amazon Linux 2 ECS image runs 4.14",
             ),
         ),
         ({"Resources": []}, Coverage(instance_id="i-1", status="ABSENT", remedy=ABSENT_REMEDY)),

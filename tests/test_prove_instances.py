@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths
 from pipeline.clock import VirtualClock
+from pipeline.coverage import ABSENT_REMEDY
+from pipeline.diagnosis import extract
+from pipeline.diagnosis.causes import causes, in_words
 from pipeline.documents import FOLDER, document_named, document_text, policy_of
 from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet.faults import Fault
@@ -21,6 +23,7 @@ from pipeline.runbook import permissions
 from pipeline.runbook.execute import execute
 from pipeline.runbook.seams import Seams
 from pipeline.runbook.trace import Execution
+from tests.diagnosis.test_causes import TEXTS
 
 OLD, NEW = "ami-00000000000000a1d", "ami-00000000000000b2e"
 CHANGING = ("Create", "Delete", "Update", "Put", "Start", "Cancel", "Set", "Terminate", "Suspend", "Resume", "Complete")
@@ -199,8 +202,8 @@ def test_an_empty_group_is_no_proof(rolled: FleetSpec) -> None:
         ("wrong-kernel", "kernel 4.14.355-280.672.amzn2 is not supported by the agent"),
         ("unit-failed", "the unit amazon-guardduty-agent is failed: journalctl -u amazon-guardduty-agent"),
         ("unit-flapping", "the agent was restarted 4 times in 20 s"),
-        ("coverage-unhealthy", "coverage UNHEALTHY: No Agent Reporting: Agent disconnected: look at `systemctl status"),
-        ("coverage-absent", "coverage ABSENT: GuardDuty has not heard of it"),
+        ("coverage-unhealthy", "coverage UNHEALTHY: No Agent Reporting: Agent disconnected: on the host: systemctl"),
+        ("coverage-absent", "coverage ABSENT: GuardDuty has not heard of this instance"),
     ],
 )
 def test_each_fault_of_one_host_fails_the_proof_and_names_the_host(rolled: FleetSpec, kind: Any, problem: str) -> None:
@@ -562,16 +565,19 @@ def test_without_cluster_and_alarms_no_service_is_asked(rolled: FleetSpec) -> No
 
 
 def test_remedies_in_the_script_are_those_of_the_table() -> None:
-    table = [
-        (row["match"], row["remedy"])
-        for row in yaml.safe_load((paths.CHECKOUT / "pipeline" / "coverage_issues.yaml").read_text())
-    ]
+    assert extract.SCRIPT.read_text(encoding="utf-8") == extract.render(), "python -m pipeline.diagnosis.extract"
     scope: dict[str, Any] = {}
     text = yaml.safe_load(document_text("Ovenproof-ProveInstances"))
     (script,) = (step["inputs"]["Script"] for step in text["mainSteps"] if step["name"] == "Prove")
     exec(compile(script, "prove", "exec"), scope)  # noqa: S102 - our own script
 
-    assert list(scope["REMEDIES"]) == table
+    for on, issue, cause in TEXTS:
+        for said in (issue, issue.upper()):
+            if set(on) & {"ec2", "bottlerocket"}:
+                assert scope["remedy_for"](said) == in_words(causes()[cause].remedy), issue
+    for unknown in ("", "A text of 2029", "Agent Not Provisioned: a text of 2029", "No Agent Reporting: of 2029"):
+        assert scope["remedy_for"](unknown) == ""
+    assert scope["ABSENT"] == ABSENT_REMEDY
 
 
 def test_the_policy_beside_it_is_enough_and_none_of_it_is_too_much(rolled: FleetSpec) -> None:

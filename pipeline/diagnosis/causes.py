@@ -4,6 +4,7 @@ The table is data and this module is its only reader. It has no opinion: a cause
 matches, or when facts that were seen hold, and never else.
 """
 
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,6 +171,30 @@ class _Texts(dict[str, str]):
 def fill(template: str, texts: Mapping[str, str]) -> str:
     """A remedy or piece of evidence with its braces filled in."""
     return template.format_map(_Texts(texts))
+
+
+IN_WORDS = {
+    "id": "the host",
+    "service": "the service",
+    "cluster": "its cluster",
+    "account": "its account",
+    "region": "its region",
+    "vpc": "its VPC",
+    "vpc_owner": "which the text names",
+    **dict.fromkeys(MAY_BE_EMPTY, ""),
+}
+
+
+def in_words(template: str) -> str:
+    """A remedy where nothing is known of the thing but GuardDuty's text."""
+    alone = re.sub(r"\b(account|region|cluster|service) (?=\{\1\})", "", template)
+    return re.sub(r"\{(\w+)\}", lambda found: IN_WORDS.get(found[1], f"the {found[1].replace('_', ' ')}"), alone)
+
+
+def remedy_for(resource: Resource, issue: str) -> str:
+    """What to do about a text of GuardDuty alone; nothing for a text that the table does not know."""
+    hits = diagnose(Facts({}, {}, resource, (issue,)))
+    return "" if hits[0].cause == "unrecognised" else in_words(causes()[hits[0].cause].remedy)
 
 
 def diagnose(facts: Facts) -> tuple[Hit, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 from fleetview import chunks, error_code, group_named, wait_for
+from issues import ABSENT, remedy_for
 
 DOCUMENT = "Ovenproof-ProveInstance"
 UNDER_WAY = ("Pending", "InProgress", "Delayed", "Cancelling")
@@ -23,82 +24,7 @@ NO_SSM = (
     "AmazonSSMManagedInstanceCore, and is there a way to SSM's endpoints?"
 )
 NO_GUARDDUTY = "GuardDuty is not enabled in this account and region: enable it, and its Runtime Monitoring"
-ABSENT = (
-    "GuardDuty has not heard of it: does the VPC have an endpoint com.amazonaws.<region>.guardduty-data that lets 443 "
-    "in, and is Runtime Monitoring enabled for this account?"
-)
-# What an issue of coverage contains, in small letters, and what to do: pipeline/coverage_issues.yaml, which names the
-# source; a test holds the two together.
-REMEDIES = (
-    (
-        "waiting for ssm notification",
-        "wait some minutes; make sure that the instance is managed by SSM (agent running, instance profile or "
-        "default host management)",
-    ),
-    (
-        "agent disconnected",
-        "look at `systemctl status amazon-guardduty-agent`, `journalctl -u amazon-guardduty-agent` and "
-        "/var/log/amzn-guardduty-agent/ on the instance; check the route to the guardduty-data endpoint and its "
-        "security group (443 inbound)",
-    ),
-    (
-        "exclusion tag",
-        "remove the tag GuardDutyManaged=false from the instance; it belongs on builders only",
-    ),
-    (
-        "lower than the supported",
-        "use a kernel-5.10 (AL2) or AL2023 image; the plain Amazon Linux 2 ECS image runs 4.14",
-    ),
-    (
-        "higher than the supported",
-        "bake with a newer agent, or stay on the kernel line of the catalog",
-    ),
-    (
-        "identity document",
-        "switch the instance metadata service on, IMDSv2, and restart the instance",
-    ),
-    (
-        "association already exists",
-        "delete the SSM association GuardDutyRuntimeMonitoring-do-not-delete, then disable and enable the "
-        "automated agent again",
-    ),
-    (
-        "too many ssm associations",
-        "delete SSM associations that nobody uses, or have the quota raised",
-    ),
-    (
-        "association does not exist",
-        "disable and enable Runtime Monitoring",
-    ),
-    (
-        "architectural requirements",
-        "check kernel, architecture and operating system against the supported list; State Manager has the "
-        "execution history",
-    ),
-    (
-        "not supported for shared vpc",
-        "follow GuardDuty's page on shared VPCs; owner and participants must be in one organization",
-    ),
-    (
-        "owner account id",
-        "enable Runtime Monitoring and automated agent configuration in the account that owns the shared VPC",
-    ),
-    (
-        "enablednssupport",
-        "switch enableDnsSupport and enableDnsHostnames on in the VPC, then restart the instance",
-    ),
-    (
-        "no agent reporting",
-        "check that the unit amazon-guardduty-agent runs, that the VPC has an endpoint "
-        "com.amazonaws.<region>.guardduty-data with private DNS, and that no service control policy denies "
-        "guardduty:SendSecurityTelemetry",
-    ),
-    (
-        "not provisioned",
-        "install the agent on the instance; images of Ovenproof have it",
-    ),
-)
-NO_ISSUE = "no agent reporting"  # the user guide's row for an empty issue
+NO_ISSUE = "No Agent Reporting"  # the user guide's row for an empty issue
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
@@ -369,6 +295,5 @@ def uncovered(row: dict[str, Any]) -> str:
     if not row:
         return f"coverage ABSENT: {ABSENT}"
     issue = row.get("Issue", "")
-    small = issue.lower() or NO_ISSUE
-    remedy = next((remedy for match, remedy in REMEDIES if match in small), "")
+    remedy = remedy_for(issue or NO_ISSUE)
     return f"coverage {row.get('CoverageStatus', '')}: {issue or 'no issue is named'}" + (remedy and f": {remedy}")
