@@ -26,6 +26,7 @@ from pipeline.runbook.trace import Execution
 from tests.diagnosis.test_causes import TEXTS
 
 OLD, NEW = "ami-00000000000000a1d", "ami-00000000000000b2e"
+FIRST = "i-00000000000000001"
 CHANGING = ("Create", "Delete", "Update", "Put", "Start", "Cancel", "Set", "Terminate", "Suspend", "Resume", "Complete")
 
 
@@ -288,6 +289,35 @@ def test_an_empty_issue_gets_the_user_guides_remedy(rolled: FleetSpec) -> None:
 
     (problem,) = proof.hosts[0]["problems"]
     assert problem.startswith("coverage UNHEALTHY: no issue is named: check that the unit amazon-guardduty-agent runs")
+
+
+def swapping(proof: Proof, *_: object) -> None:
+    """Before the proof the host gets a new root volume of the same image: GuardDuty's row of it is HEALTHY."""
+    if len(proof.calls) == 1:
+        host = proof.world.hosts[proof.first_host()]
+        assert host.group is not None
+        host.swap_to = host.group.configuration
+        proof.world.groups.refreshes.swap(host)
+        proof.clock.sleep(proof.world.spec.timing.root_swap * 1.1)
+
+
+def test_coverage_from_before_a_root_volume_was_replaced_is_not_believed(rolled: FleetSpec) -> None:
+    absent = Fault(kind="coverage-absent", image="any", after=1)
+
+    proof = Proof(one_host(rolled), answers=swapping, faults=[absent], InstanceIds=[FIRST], CoverageTimeoutSeconds=600)
+
+    assert proof.status == "Failed"
+    assert "coverage HEALTHY as it was before its root volume was replaced" in proof.reason
+    assert 600 < proof.seconds < 800
+
+
+def test_coverage_is_waited_for_anew_once_a_root_volume_was_replaced(rolled: FleetSpec) -> None:
+    timing = rolled.timing
+
+    proof = Proof(one_host(rolled), answers=swapping, InstanceIds=[FIRST])
+
+    assert proof.status == "Success"
+    assert proof.seconds > (timing.root_swap + timing.coverage) * 0.9 + timing.pending
 
 
 # -- hosts that come and go -------------------------------------------------------------------------------------------

@@ -23,6 +23,10 @@ NO_SSM = (
     "SSM does not manage it, so nothing can be asked: does it run SSM Agent, does its instance profile hold "
     "AmazonSSMManagedInstanceCore, and is there a way to SSM's endpoints?"
 )
+STALE = (
+    "as it was before its root volume was replaced, and nothing since: see that amazon-guardduty-agent runs and"
+    " reaches the guardduty-data endpoint"
+)
 NO_GUARDDUTY = "GuardDuty is not enabled in this account and region: enable it, and its Runtime Monitoring"
 NO_ISSUE = "No Agent Reporting"  # the user guide's row for an empty issue
 
@@ -43,8 +47,9 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         ids, fault = wanted(named, events["Group"])
         if fault:
             return answer({}, fault)
-        for one, started in launched([one for one in ids if one not in known]).items():
-            known[one] = {"since": max(started, since)}  # a host that joins the group meanwhile has its own time
+        for one, started in begun([one for one in ids if one not in known]).items():
+            # A host that joins the group meanwhile has its own time.
+            known[one] = {"since": max(started["running"], since), "root": started["root"]}
         hosts = {one: known[one] for one in ids}
         ask(hosts, window)
         hear(hosts, window)
@@ -80,17 +85,23 @@ def wanted(named: list[str], group: str) -> tuple[list[str], str]:
     return ids, "" if ids else f"the group {group} has no host in service"
 
 
-def launched(ids: list[str]) -> dict[str, float]:
-    """When each host was launched, in seconds since 1970; 0 for one that EC2 does not show (yet)."""
+def begun(ids: list[str]) -> dict[str, dict[str, float]]:
+    """Since when each host runs what it runs, and when its root volume was attached (EC2 API reference,
+    EbsInstanceBlockDevice.AttachTime), in seconds since 1970; 0 for one that EC2 does not show (yet)."""
     ec2 = boto3.client("ec2")
-    found = dict.fromkeys(ids, 0.0)
+    found = {one: {"running": 0.0, "root": 0.0} for one in ids}
     for some in chunks(ids, 100):
         page: dict[str, Any] = {"Filters": [{"Name": "instance-id", "Values": some}]}
         while True:
             listed = ec2.describe_instances(**page)
             for reservation in listed["Reservations"]:
                 for instance in reservation["Instances"]:
-                    found[instance["InstanceId"]] = instance["LaunchTime"].timestamp()
+                    root = 0.0
+                    for mapped in instance.get("BlockDeviceMappings", []):
+                        if mapped["DeviceName"] == instance.get("RootDeviceName") and "AttachTime" in mapped["Ebs"]:
+                            root = mapped["Ebs"]["AttachTime"].timestamp()
+                    started = instance["LaunchTime"].timestamp()
+                    found[instance["InstanceId"]] = {"running": max(started, root), "root": root}
             if not listed.get("NextToken"):
                 break
             page["NextToken"] = listed["NextToken"]
@@ -212,7 +223,7 @@ def report_in(output: str) -> dict[str, Any] | None:
 def cover(detector: str, hosts: dict[str, dict[str, Any]]) -> None:
     """Fetch GuardDuty's rows of the hosts that it did not call HEALTHY yet; one that it never heard of has none."""
     guardduty = boto3.client("guardduty")
-    unwell = [one for one, host in hosts.items() if host.get("row", {}).get("CoverageStatus") != "HEALTHY"]
+    unwell = [one for one, host in hosts.items() if not is_covered(host)]
     for some in chunks(unwell, 50):
         page: dict[str, Any] = {
             "DetectorId": detector,
@@ -234,6 +245,19 @@ def cover(detector: str, hosts: dict[str, dict[str, Any]]) -> None:
             page["NextToken"] = listed["NextToken"]
 
 
+def is_stale(host: dict[str, Any]) -> bool:
+    """Whether GuardDuty's row of the host is older than the root volume that it runs from.
+
+    Replacing it changes neither the instance nor its row. Where a row has no time there is nothing to hold against it.
+    """
+    updated = host.get("row", {}).get("UpdatedAt")
+    return updated is not None and updated.timestamp() < host["root"]
+
+
+def is_covered(host: dict[str, Any]) -> bool:
+    return host.get("row", {}).get("CoverageStatus") == "HEALTHY" and not is_stale(host)
+
+
 def judged(host: dict[str, Any], guarded: bool, patience: float) -> dict[str, Any]:
     """What one host shows, every problem of it in a sentence, and whether all of them may pass by waiting."""
     report, row = host.get("report", {}), host.get("row", {})
@@ -247,9 +271,10 @@ def judged(host: dict[str, Any], guarded: bool, patience: float) -> dict[str, An
             lasting.append(NO_SSM)
     if not guarded:
         lasting.append(NO_GUARDDUTY)
-    elif row.get("CoverageStatus") != "HEALTHY":
+    elif not is_covered(host):
         in_time = time.time() - host["since"] <= patience
-        (passing if in_time else lasting).append(uncovered(row))
+        why = f"coverage {row['CoverageStatus']} {STALE}" if is_stale(host) else uncovered(row)
+        (passing if in_time else lasting).append(why)
     return {
         "kernel": report.get("kernel", ""),
         "unit": report.get("unit", {}),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.rehearsal.answered_session import Refused
+from pipeline.rehearsal.fleet.hosts import coverage_of
 from pipeline.rehearsal.fleet.state import NEVER, Configuration, GroupState, Host, Refresh
 
 if TYPE_CHECKING:
@@ -573,6 +574,7 @@ class Refreshes:
         """The old root volume goes: whatever still runs is killed, then the host boots from the new one."""
         world = self.world
         self.groups.set_state(host, "ReplacingRootVolume:Proceed")
+        host.row_before = coverage_of(world, host)
         host.swapping = True
         world.scheduler.lose(host, rebooting=True)
         host.ssm_online = NEVER
@@ -599,6 +601,7 @@ class Refreshes:
             host.ordinal = world.new_count if new else world.old_count
         host.swapping = False
         host.swap_to = None
+        host.root_since = world.t
         if group.refresh is not None:
             group.refresh.done.add(host.id)
         self.groups.set_state(host, "RootVolumeReplaced")

@@ -98,6 +98,8 @@ class Host:
     ended: float = NEVER
     swapping: bool = False
     swap_to: "Configuration | None" = None
+    root_since: float | None = None  # when its root volume was replaced; none: it has the first one
+    row_before: tuple[str, str, float] | None = None  # GuardDuty's row as it was then
     before: tuple[float, str] | None = None  # when the state last changed, and what it was
     band: int = -1  # where the timeline counts it
     installed_agent: str | None = None  # of GuardDuty's agent, when put on the running host

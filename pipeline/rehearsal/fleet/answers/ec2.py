@@ -199,6 +199,19 @@ def _instance(world: "World", host: Host) -> dict[str, Any]:
         "SubnetId": host.subnet,
         "PrivateIpAddress": host.ip,
         "Architecture": host.architecture,
+        "RootDeviceName": world.images[host.image].root_device,
+        "RootDeviceType": "ebs",
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": world.images[host.image].root_device,
+                "Ebs": {
+                    "AttachTime": world.when(host.launched if host.root_since is None else host.root_since),
+                    "DeleteOnTermination": True,
+                    "Status": "attached",
+                    "VolumeId": f"vol-{host.id.removeprefix('i-')}",
+                },
+            }
+        ],
         "Tags": tag_list(host.tags),
         "MetadataOptions": {
             "State": "applied",

@@ -89,10 +89,10 @@ def list_coverage(world: "World", given: Parameters) -> Answer:
         covered = tell.coverage_of(world, host)
         if covered is None:
             continue
-        status, issue = covered
+        status, issue, updated = covered
         if criteria and not _passes(world, host, status, criteria):
             continue
-        resources.append((host, status, issue))
+        resources.append((host, status, issue, updated))
     resources.sort(key=lambda one: one[0].id, reverse=sort.get("OrderBy") == "DESC")
     if sort.get("AttributeName") == "COVERAGE_STATUS":
         resources.sort(key=lambda one: one[1], reverse=sort.get("OrderBy") == "DESC")
@@ -119,7 +119,7 @@ def _passes(world: "World", host: Host, status: str, criteria: list[Parameters])
     return True
 
 
-def _resource(world: "World", host: Host, status: str, issue: str) -> dict[str, Any]:
+def _resource(world: "World", host: Host, status: str, issue: str, updated: float) -> dict[str, Any]:
     details: dict[str, Any] = {
         "InstanceId": host.id,
         "InstanceType": host.instance_type,
@@ -134,7 +134,7 @@ def _resource(world: "World", host: Host, status: str, issue: str) -> dict[str, 
         "AccountId": world.spec.account,
         "ResourceDetails": {"ResourceType": "EC2", "Ec2InstanceDetails": details},
         "CoverageStatus": status,
-        "UpdatedAt": world.when(min(max(host.coverage_at, host.launched), world.t)),
+        "UpdatedAt": world.when(updated),
     }
     if issue:
         answer["Issue"] = issue
