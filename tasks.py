@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from invoke import Context, task
 
-from pipeline.errors import OvenproofError
+from pipeline.errors import OvenproofError, UsageError
 
 VARIANT = "ecs-al2-kernel-5.10"
 FLAVOUR = "x86_64"
@@ -252,6 +252,7 @@ FLEET_HELP = "with `local`: an example fleet (twenty, single, tight, gpu, manage
         "calendar": "ARN of a Change Calendar that must be open",
         "dry-run": "stop after the plan",
         "follow": "with `aws`: an execution to come back to",
+        "guests": "with `local`: hosts are guests of this machine, rolled onto the image that was last proven here",
         "fleet": FLEET_HELP,
         "on": ON_HELP,
         "region": REGION_HELP,
@@ -271,6 +272,7 @@ def roll(
     calendar: str = "",
     dry_run: bool = False,
     follow: str = "",
+    guests: bool = False,
     fleet: str = "",
     on: str = "local",
     region: str = "",
@@ -288,6 +290,15 @@ def roll(
         on_drain_timeout=on_drain_timeout,
         calendar=calendar,
     )
+    if guests:
+        if on != "local" or region or follow or image:
+            raise UsageError(
+                "guests are of this machine, and so is the image",
+                expected="--guests without --on aws, --region, --follow and --image",
+                where="./run roll",
+            )
+        rolls.roll_guests(request, variant=VARIANT, flavour=FLAVOUR, fleet=fleet, dry_run=dry_run, say=say)
+        return
     rolls.roll(request, on=on, region=region, fleet=fleet, dry_run=dry_run, follow=follow, say=say)
 
 

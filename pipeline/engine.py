@@ -5,7 +5,8 @@ In: a document's name and its parameters. Out: how it ended, each step told as i
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -14,7 +15,7 @@ import boto3
 from pipeline.aws_errors import aws_errors
 from pipeline.catalog import load_catalog
 from pipeline.clock import SystemClock, VirtualClock
-from pipeline.documents import document_named
+from pipeline.documents import document_named, document_text
 from pipeline.errors import ExecutionError, UsageError
 from pipeline.progress import duration
 from pipeline.runbook.execute import execute
@@ -194,6 +195,24 @@ def open_model(fleet: str) -> "tuple[ModelEngine, World]":
 
     world = World(fleet_named(fleet or "twenty"), VirtualClock())
     return ModelEngine(model_seams(world)), world
+
+
+@contextmanager
+def open_guests(fleet: str, session: boto3.Session, *, old: str, new: str) -> "Iterator[tuple[ModelEngine, World]]":
+    """A fleet's model whose hosts are guests of the local cloud, and the engine over it; no guest is left at the end.
+
+    `session` is the local cloud's; its images `old` and `new` stand for those of the fleet file. Raises what
+    `open_model` raises, and CloudError when guests of the old image do not come up.
+    """
+    from pipeline.rehearsal.fleet.guests import Guests, with_images
+    from pipeline.rehearsal.fleet.spec import fleet_named
+    from pipeline.rehearsal.fleet.world import World
+
+    clock = SystemClock()
+    spec = with_images(fleet_named(fleet or "pair"), session, old=old, new=new)
+    with Guests(session, clock, document_text) as guests:
+        world = World(spec, clock, machines=guests)
+        yield ModelEngine(model_seams(world)), world
 
 
 def model_seams(world: "World", *, check_answers: bool = False) -> Seams:

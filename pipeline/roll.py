@@ -13,12 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline import paths
+from pipeline.cache import Cache
+from pipeline.catalog import load_catalog
+from pipeline.clock import SystemClock
 from pipeline.documents import PREFIX
-from pipeline.engine import AwsEngine, Ended, Engine, Say, open_engine
+from pipeline.engine import AwsEngine, Ended, Engine, Say, open_engine, open_guests
 from pipeline.errors import ExecutionError, PolicyRefusal, UsageError
-from pipeline.progress import duration
+from pipeline.progress import Progress, duration
+from pipeline.record import latest_record
 from pipeline.roll_settings import group_times, service_times
 from pipeline.roll_time import Lane, RollTime, predict
+from pipeline.signals import as_interrupted
 
 if TYPE_CHECKING:
     from pipeline.rehearsal.fleet.world import World
@@ -189,6 +195,38 @@ def roll(request: RollRequest, *, on: str, region: str, fleet: str, dry_run: boo
     plan, ended_roll = roll_with(engine, request, dry_run=dry_run, say=say)
     if world is not None and ended_roll is not None:
         say(aftermath(world, plan.values["Lane"]))
+
+
+def roll_guests(request: RollRequest, *, variant: str, flavour: str, fleet: str, dry_run: bool, say: Say) -> None:
+    """Roll a fleet whose hosts are guests of this machine onto the image that was last proven here; none is left.
+
+    Raises UsageError where no image was proven here, and what `roll_with` and `open_guests` raise.
+    """
+    from pipeline.rehearsal.target import open_local_target
+
+    progress = Progress()
+    with as_interrupted():
+        catalog = load_catalog()
+        selection = catalog.select(variant, flavour)
+        record = latest_record(paths.local_root() / "records", variant=variant, flavour=flavour)
+        if record is None:
+            raise UsageError(
+                "there is no image to roll guests onto",
+                expected=f"an image of {selection.id} that was proven on this machine",
+                found="none",
+                where=str(paths.local_root() / "records"),
+                remedy="bake one: ./run build-image",
+            )
+        [(region, image)] = record.images.items()
+        cache = Cache(paths.cache_root(), progress.say)
+        today = SystemClock().now().date()
+        target = open_local_target(catalog, selection, region, today=today, cache=cache, progress=progress)
+        say(f"booting guests of {record.base.name}: {record.base.id}")
+        with open_guests(fleet, target.session, old=record.base.id, new=image) as (engine, world):
+            say(f"{len(world.hosts)} guests are up")
+            plan, ended = roll_with(engine, request, dry_run=dry_run, say=say)
+            if ended is not None:
+                say(aftermath(world, plan.values["Lane"]))
 
 
 def rollback(group: str, *, on: str, region: str, fleet: str, say: Say) -> None:

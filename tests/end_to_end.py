@@ -200,6 +200,26 @@ class OwnCloud:
             ec2.terminate_instances(InstanceIds=[instance_id])
             ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance_id], WaiterConfig={"Delay": 1})
 
+    @contextmanager
+    def without_data_endpoint(self) -> Iterator[None]:
+        """Meanwhile no guest reaches GuardDuty: the VPC's endpoint to its data service is deleted."""
+        ec2: Any = self.session.client("ec2")
+        endpoints = ec2.describe_vpc_endpoints(
+            Filters=[{"Name": "service-name", "Values": [f"com.amazonaws.{REGION}.guardduty-data"]}]
+        )["VpcEndpoints"]
+        [endpoint] = [one for one in endpoints if one["State"] == "available"]
+        ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint["VpcEndpointId"]])
+        try:
+            yield
+        finally:
+            ec2.create_vpc_endpoint(
+                VpcEndpointType="Interface",
+                VpcId=endpoint["VpcId"],
+                ServiceName=endpoint["ServiceName"],
+                SubnetIds=endpoint["SubnetIds"],
+                PrivateDnsEnabled=True,
+            )
+
     @classmethod
     def open(cls) -> "OwnCloud":
         """One with nothing in it. Its path is short, because sockets lie in it."""

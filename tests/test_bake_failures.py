@@ -18,7 +18,7 @@ from pipeline.progress import Progress
 from pipeline.rehearsal.packages import ArtifactStore, Tampering, ensure_artifacts, tampered
 from pipeline.rehearsal.target import FILES_URL
 from pipeline.sweep import PROOF_NAME
-from tests.end_to_end import REGION, Command, Ended, Instance, Instead, OwnCloud, Proven, quick_images, wait_for
+from tests.end_to_end import Command, Ended, Instance, Instead, OwnCloud, Proven, quick_images, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -262,34 +262,19 @@ class Report:
 @pytest.fixture(scope="module")
 def broken_instance(own_cloud: OwnCloud, proven: Proven) -> Report:
     """An instance of the proven image where GuardDuty has no endpoint and somebody loosened a file's mode."""
-    ec2: Any = own_cloud.session.client("ec2")
-    endpoints = ec2.describe_vpc_endpoints(
-        Filters=[{"Name": "service-name", "Values": [f"com.amazonaws.{REGION}.guardduty-data"]}]
-    )["VpcEndpoints"]
-    [endpoint] = [one for one in endpoints if one["State"] == "available"]
-    ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint["VpcEndpointId"]])
-    try:
-        with own_cloud.instance_of(proven.image_id) as instance:
-            done = instance.run(
-                "cloud-init status --wait >/dev/null\n"
-                "chmod 0666 /etc/crontab\n"
-                "ovenproof-check --format json --at running >/run/report.json; code=$?\n"
-                'python3 -c \'import json; report = json.load(open("/run/report.json")); report.pop("checks"); '
-                "print(json.dumps(report))'\n"
-                "exit $code\n"
-            )
-            assert done.stdout, done.stderr
-            detector = runtime_monitoring_detector(own_cloud.session)
-            coverage = coverage_of(own_cloud.session, detector, instance.id)
-            return Report(done.exit_code, json.loads(done.stdout), coverage.status)
-    finally:
-        ec2.create_vpc_endpoint(
-            VpcEndpointType="Interface",
-            VpcId=endpoint["VpcId"],
-            ServiceName=endpoint["ServiceName"],
-            SubnetIds=endpoint["SubnetIds"],
-            PrivateDnsEnabled=True,
+    with own_cloud.without_data_endpoint(), own_cloud.instance_of(proven.image_id) as instance:
+        done = instance.run(
+            "cloud-init status --wait >/dev/null\n"
+            "chmod 0666 /etc/crontab\n"
+            "ovenproof-check --format json --at running >/run/report.json; code=$?\n"
+            'python3 -c \'import json; report = json.load(open("/run/report.json")); report.pop("checks"); '
+            "print(json.dumps(report))'\n"
+            "exit $code\n"
         )
+        assert done.stdout, done.stderr
+        detector = runtime_monitoring_detector(own_cloud.session)
+        coverage = coverage_of(own_cloud.session, detector, instance.id)
+        return Report(done.exit_code, json.loads(done.stdout), coverage.status)
 
 
 def test_a_broken_hardening_rule_is_named_with_its_remedy(broken_instance: Report) -> None:

@@ -1,13 +1,18 @@
 """Whole rolls over the fleet model, with the real documents: there, and back, and both again."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from pipeline.engine import ModelEngine, open_model
-from pipeline.errors import PolicyRefusal
+from pipeline.errors import PolicyRefusal, UsageError
+from pipeline.paths import CHECKOUT
 from pipeline.rehearsal.fleet.cases import CHANGING
 from pipeline.rehearsal.fleet.invariants import Expectations
 from pipeline.rehearsal.fleet.world import World
-from pipeline.roll import RollRequest, back_with, roll_with
+from pipeline.roll import RollRequest, back_with, roll_guests, roll_with
 
 REQUEST = RollRequest(group="example")
 ROOMY = ["twenty", "single", "tight", "managed-draining"]
@@ -77,3 +82,20 @@ def test_what_a_slow_host_leads_to_reaches_the_roll_and_not_its_preflight() -> N
 
     assert ended is not None and world.broken(Expectations(ends="new")) == ()
     assert request.roll_parameters() == {**request.preflight_parameters(), "OnDrainTimeout": "skip-host"}
+
+
+def test_guests_need_an_image_that_was_proven_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OVENPROOF_LOCAL", str(tmp_path))
+
+    with pytest.raises(UsageError, match=r"there is no image to roll guests onto[\s\S]+build-image"):
+        roll_guests(REQUEST, variant="ecs-al2-kernel-5.10", flavour="x86_64", fleet="", dry_run=False, say=quiet)
+
+
+@pytest.mark.parametrize("words", [["--on", "aws"], ["--image", "ami-11111111"]])
+def test_guests_are_of_this_machine(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "roll", "--guests", *words], cwd=CHECKOUT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "guests are of this machine, and so is the image" in done.stderr

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import CatalogError
 from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet.faults import Fault
+from pipeline.rehearsal.fleet.machines import Sight
 from pipeline.rehearsal.fleet.refresh import Refreshes
 from pipeline.rehearsal.fleet.state import (
     NEVER,
@@ -282,8 +283,9 @@ class Groups:
         host.protected = group.protect_new
         self.set_state(host, "Pending")
         self._activity(group, f"Launching a new EC2 instance: {host.id}", cause, "Successful")
-        self.boot(host)
-        world.at(world.t + world.jittered(world.spec.timing.pending), self._pending_over, host)
+        if world.machines is None:
+            self.boot(host)
+            world.at(world.t + world.jittered(world.spec.timing.pending), self._pending_over, host)
         return host
 
     def boot(self, host: Host) -> None:
@@ -296,6 +298,32 @@ class Groups:
         lag = timing.coverage * (10 if world.switches.coverage_lag == "long" else 1)
         late = world.struck("coverage-late", host)
         host.coverage_at = world.t + timing.pending + world.jittered(lag) + (late.seconds if late else 0)
+
+    def seen(self, host: Host, sight: Sight) -> None:
+        """A host that is a machine takes the steps that the machine has taken."""
+        world = self.world
+        if sight.gone:
+            if host.state == "Terminating:Proceed":
+                self._gone(host)
+            elif host.alive:
+                world.note(f"{host.id} has ended by itself")
+                self.die(host)
+                world.after(HEALTH_CHECK, self.terminate, host, "an instance was taken out of service by EC2")
+            return
+        if not host.alive:
+            return
+        if sight.running and host.state == "Pending":
+            self._pending_over(host)
+        if not sight.managed:
+            host.ssm_online = NEVER
+        elif host.ssm_online == NEVER:
+            host.ssm_online = world.t
+        if self.is_in_cluster(host, sight):
+            self._register(host)
+
+    def is_in_cluster(self, host: Host, sight: Sight) -> bool:
+        """Whether the machine's ECS agent is up in the cluster that the host belongs to."""
+        return host.group is not None and sight.cluster == host.group.cluster.spec.name
 
     def _register(self, host: Host) -> None:
         if host.alive and not host.swapping and (host.container is None or not host.container.connected):
@@ -312,21 +340,23 @@ class Groups:
     ) -> Host:
         world = self.world
         number, image, kind = world.launch_of(configuration, index)
+        template = world.templates[configuration.template_id]
+        data = template.versions[number]
         subnet = subnet or group.spec.subnets[index % len(group.spec.subnets)]
+        tags = {"aws:autoscaling:groupName": group.spec.name}
+        for given in data.get("TagSpecifications", []):
+            if given.get("ResourceType") == "instance":
+                tags.update({tag["Key"]: tag.get("Value", "") for tag in given.get("Tags", [])})
+        tags.update({key: value for key, (value, propagated) in group.tags.items() if propagated})
+        machine = world.machines.launch(image, kind, data, tags) if world.machines is not None else ""
         new = image not in world.old_images
         if new:
             world.new_count += 1
         else:
             world.old_count += 1
         count = world.next_host()
-        tags = {"aws:autoscaling:groupName": group.spec.name}
-        template = world.templates[configuration.template_id]
-        for given in template.versions[number].get("TagSpecifications", []):
-            if given.get("ResourceType") == "instance":
-                tags.update({tag["Key"]: tag.get("Value", "") for tag in given.get("Tags", [])})
-        tags.update({key: value for key, (value, propagated) in group.tags.items() if propagated})
         host = Host(
-            id=f"i-{world.seed & 0xFFFFF:05x}{count:012x}",
+            id=machine or f"i-{world.seed & 0xFFFFF:05x}{count:012x}",
             group=group,
             zone=world.subnets[subnet].zone,
             subnet=subnet,
@@ -486,7 +516,8 @@ class Groups:
 
     def _go(self, host: Host) -> None:
         self.set_state(host, "Terminating:Proceed")
-        self.world.after(self.world.jittered(self.world.spec.timing.terminate), self._gone, host)
+        if self.world.machines is None:
+            self.world.after(self.world.jittered(self.world.spec.timing.terminate), self._gone, host)
         self.die(host)
         if host.group is not None:
             self.touch(host.group)
@@ -496,6 +527,8 @@ class Groups:
         if host.alive:
             host.alive = False
             host.ended = self.world.t
+            if self.world.machines is not None:
+                self.world.machines.end(host.id)
             self.world.vcpus -= self.world.types[host.instance_type].vcpus
             self.world.scheduler.lose(host)
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.rehearsal.fleet.machines import Covered
 from pipeline.rehearsal.fleet.state import Host
 
 if TYPE_CHECKING:
@@ -86,27 +87,30 @@ def proof_of(world: "World", host: Host, window: int) -> tuple[str, int]:
     return json.dumps(report), 0 if well else 1
 
 
-def coverage_of(world: "World", host: Host) -> tuple[str, str, float] | None:
-    """Status, issue and time of the update as ListCoverage gives them; none when GuardDuty has not heard of the host.
+def coverage_of(world: "World", host: Host) -> Covered | None:
+    """GuardDuty's row of a host as ListCoverage gives it; none when GuardDuty has not heard of the host.
 
     The row of a host stays as it is until GuardDuty hears otherwise, so that of a host with a new root volume speaks of
     the old one for a while, or for ever. How long AWS keeps it is not documented: the worst is assumed.
     """
     if not host.alive or not world.spec.guardduty:
         return None
+    if world.machines is not None:
+        return world.machines.coverage(host.id)
     if world.struck_now("coverage-absent", host):
         return host.row_before
-    updated = min(max(host.coverage_at, host.launched), world.t)
+    agent = agent_of(world, host)
+    updated = world.when(min(max(host.coverage_at, host.launched), world.t))
     if not supported(kernel_of(world, host)):
-        return "UNHEALTHY", LOW_KERNEL, updated
-    if agent_of(world, host) is None:
-        return "UNHEALTHY", NO_AGENT, updated
+        return Covered("UNHEALTHY", LOW_KERNEL, updated, agent or "")
+    if agent is None:
+        return Covered("UNHEALTHY", NO_AGENT, updated, "")
     if world.t < host.coverage_at:
         return host.row_before
     unit = unit_of(world, host)
     if unit.active != "active" or unit.restarts or world.struck_now("coverage-unhealthy", host):
-        return "UNHEALTHY", DISCONNECTED, updated
-    return "HEALTHY", "", updated
+        return Covered("UNHEALTHY", DISCONNECTED, updated, agent)
+    return Covered("HEALTHY", "", updated, agent)
 
 
 def shell_of(world: "World", host: Host, commands: list[str]) -> tuple[str, str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import UsageError
 from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet.hosts import coverage_of
 from pipeline.rehearsal.fleet.state import NEVER, Configuration, GroupState, Host, Refresh
@@ -573,6 +574,13 @@ class Refreshes:
     def swap(self, host: Host) -> None:
         """The old root volume goes: whatever still runs is killed, then the host boots from the new one."""
         world = self.world
+        if world.machines is not None:
+            raise UsageError(
+                "a machine's root volume cannot be replaced here",
+                expected="the lane surge or rolling",
+                found=f"the host {host.id} is to get a new root volume",
+                remedy="roll this group in the model, without machines",
+            )
         self.groups.set_state(host, "ReplacingRootVolume:Proceed")
         host.row_before = coverage_of(world, host)
         host.swapping = True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.rehearsal.fleet import spec as specs
+from pipeline.rehearsal.fleet.machines import Covered
 
 GONE = "Terminated"
 NEVER = float("inf")
@@ -99,7 +100,7 @@ class Host:
     swapping: bool = False
     swap_to: "Configuration | None" = None
     root_since: float | None = None  # when its root volume was replaced; none: it has the first one
-    row_before: tuple[str, str, float] | None = None  # GuardDuty's row as it was then
+    row_before: Covered | None = None  # GuardDuty's row as it was then
     before: tuple[float, str] | None = None  # when the state last changed, and what it was
     band: int = -1  # where the timeline counts it
     installed_agent: str | None = None  # of GuardDuty's agent, when put on the running host
@@ -274,6 +275,7 @@ class Command:
     requested: float
     expires: float
     invocations: dict[str, "Invocation"] = field(default_factory=dict)
+    sent: str = ""  # what machines call it
 
 
 @dataclass(slots=True, eq=False, repr=False)

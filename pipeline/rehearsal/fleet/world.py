@@ -12,15 +12,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.clock import Clock
-from pipeline.errors import UsageError
+from pipeline.errors import CloudError, UsageError
 from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet import answers
 from pipeline.rehearsal.fleet.faults import Fault
 from pipeline.rehearsal.fleet.groups import Groups
 from pipeline.rehearsal.fleet.invariants import Broken, Expectations, Watch
+from pipeline.rehearsal.fleet.machines import Machines
 from pipeline.rehearsal.fleet.scheduler import Scheduler
 from pipeline.rehearsal.fleet.spec import FleetSpec, Image, InstanceType, Subnet
 from pipeline.rehearsal.fleet.state import (
+    GONE,
     ClusterState,
     Command,
     Configuration,
@@ -29,8 +31,11 @@ from pipeline.rehearsal.fleet.state import (
 )
 from pipeline.rehearsal.fleet.switches import Switches
 from pipeline.rehearsal.fleet.timeline import Timeline
+from pipeline.wait import poll
 
 DESCRIBE_LAG = 8.0  # seconds that a read is old, with the switch describe_lag; an assumption
+LOOK = 1.0  # seconds between two looks at machines
+OLD_HOSTS_SECONDS = 600  # until machines of the old image are up, at the start
 
 
 def thawed(value: Any) -> Any:
@@ -47,6 +52,10 @@ class World:
 
     `clock` gives the time; the world never moves it. Raises UsageError from `call` for what is not modelled, and
     Refused for what AWS would refuse.
+
+    With `machines` every host is one of them. The old ones are booted here, so the clock has to be one that goes by
+    itself. Raises UsageError for faults beside them (a machine is broken by itself, not by the model), CloudError when
+    the old ones do not come up.
     """
 
     def __init__(
@@ -57,12 +66,22 @@ class World:
         seed: int = 0,
         switches: Switches = Switches(),  # noqa: B008 - frozen
         faults: Sequence[Fault] = (),
+        machines: Machines | None = None,
     ) -> None:
+        if machines is not None and faults:
+            raise UsageError(
+                "the model's faults do not reach machines",
+                expected="faults, or machines",
+                found=", ".join(map(str, faults)),
+                remedy="break the machines themselves: their image, their endpoint",
+            )
         self.spec = spec
         self.clock = clock
         self.seed = seed
         self.switches = switches
         self.faults = tuple(faults)
+        self.machines = machines
+        self._looked = float("-inf")
         self.t = 0.0
         self.began = clock.now()
         self.random = random.Random(seed)  # noqa: S311 - a model, not a secret
@@ -112,6 +131,8 @@ class World:
         self.groups = Groups(self)
         self.old_images: set[str] = set()
         self.groups.populate()
+        if machines is not None:
+            self._await_old(machines)
         self.scheduler.populate()
         self.timeline.open()
         self.watch.open()
@@ -135,6 +156,10 @@ class World:
     def advance_to(self, now: datetime) -> None:
         """Let everything happen that is due by `now`."""
         self._run_until((now - self.began).total_seconds())
+        if self.machines is not None and self.t - self._looked >= LOOK:
+            self._looked = self.t
+            self._look_at(self.machines)
+            self.settle()
 
     def _run_until(self, target: float) -> None:
         heap = self._heap
@@ -146,6 +171,43 @@ class World:
                 action(*arguments)
             self.settle()
         self.t = max(self.t, target)
+
+    def _await_old(self, machines: Machines) -> None:
+        """Wait until every old host is what the model takes it for: running, managed, its ECS agent in the cluster."""
+
+        def waited_for() -> list[str]:
+            sights = machines.see(list(self.hosts))
+            return [
+                host.id
+                for host in self.hosts.values()
+                if not (sights[host.id].managed and self.groups.is_in_cluster(host, sights[host.id]))
+            ]
+
+        left = poll(
+            waited_for, lambda ids: not ids, clock=self.clock, timeout_seconds=OLD_HOSTS_SECONDS, every_seconds=LOOK
+        )
+        if left:
+            raise CloudError(
+                "the fleet's old hosts do not come up",
+                expected=f"each managed by SSM and its ECS agent in the cluster within {OLD_HOSTS_SECONDS} s",
+                found=", ".join(left),
+                where="machines of the old image",
+                remedy="look at their consoles: aws ec2 get-console-output",
+            )
+        self.began = self.clock.now()
+
+    def _look_at(self, machines: Machines) -> None:
+        """Take over how hosts and commands are that machines carry."""
+        standing = [host for host in self.hosts.values() if host.state != GONE]
+        sights = machines.see([host.id for host in standing])
+        for host in standing:
+            self.groups.seen(host, sights[host.id])
+        for command in self.commands.values():
+            for invocation in command.invocations.values():
+                said = machines.said(command.sent, invocation.host) if invocation.status == "InProgress" else None
+                if said is not None:
+                    invocation.status, invocation.code, invocation.ended = said.status, said.code, self.t
+                    invocation.output, invocation.errors = said.output, said.errors
 
     def settle(self) -> None:
         """Let schedulers and groups react to what changed, until nothing changes any more."""

@@ -6,6 +6,7 @@ from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet import hosts as tell
 from pipeline.rehearsal.fleet.answers.ecs import target_group_arn
 from pipeline.rehearsal.fleet.answers.registry import Answer, Parameters, operation, page
+from pipeline.rehearsal.fleet.machines import Covered
 from pipeline.rehearsal.fleet.spec import Profile
 from pipeline.rehearsal.fleet.state import Host, ServiceState
 from pipeline.rehearsal.fleet.unknown import only_known
@@ -89,24 +90,23 @@ def list_coverage(world: "World", given: Parameters) -> Answer:
         covered = tell.coverage_of(world, host)
         if covered is None:
             continue
-        status, issue, updated = covered
-        if criteria and not _passes(world, host, status, criteria):
+        if criteria and not _passes(world, host, covered, criteria):
             continue
-        resources.append((host, status, issue, updated))
+        resources.append((host, covered))
     resources.sort(key=lambda one: one[0].id, reverse=sort.get("OrderBy") == "DESC")
     if sort.get("AttributeName") == "COVERAGE_STATUS":
-        resources.sort(key=lambda one: one[1], reverse=sort.get("OrderBy") == "DESC")
+        resources.sort(key=lambda one: one[1].status, reverse=sort.get("OrderBy") == "DESC")
     found, more = page(resources, given, most=50, size="MaxResults", error="BadRequestException")
     return {"Resources": [_resource(world, *one) for one in found], **more}
 
 
-def _passes(world: "World", host: Host, status: str, criteria: list[Parameters]) -> bool:
+def _passes(world: "World", host: Host, covered: Covered, criteria: list[Parameters]) -> bool:
     for one in criteria:
         actual = {
             "ACCOUNT_ID": world.spec.account,
             "RESOURCE_TYPE": "EC2",
-            "COVERAGE_STATUS": status,
-            "AGENT_VERSION": tell.agent_of(world, host) or "",
+            "COVERAGE_STATUS": covered.status,
+            "AGENT_VERSION": covered.agent_version,
             "MANAGEMENT_TYPE": "MANUAL",
             "INSTANCE_ID": host.id,
             "CLUSTER_ARN": host.container.cluster.arn if host.container else "",
@@ -119,11 +119,11 @@ def _passes(world: "World", host: Host, status: str, criteria: list[Parameters])
     return True
 
 
-def _resource(world: "World", host: Host, status: str, issue: str, updated: float) -> dict[str, Any]:
+def _resource(world: "World", host: Host, covered: Covered) -> dict[str, Any]:
     details: dict[str, Any] = {
         "InstanceId": host.id,
         "InstanceType": host.instance_type,
-        "AgentDetails": {"Version": tell.agent_of(world, host) or ""},
+        "AgentDetails": {"Version": covered.agent_version},
         "ManagementType": "MANUAL",
     }
     if host.container is not None:
@@ -133,11 +133,11 @@ def _resource(world: "World", host: Host, status: str, issue: str, updated: floa
         "DetectorId": DETECTOR,
         "AccountId": world.spec.account,
         "ResourceDetails": {"ResourceType": "EC2", "Ec2InstanceDetails": details},
-        "CoverageStatus": status,
-        "UpdatedAt": world.when(updated),
+        "CoverageStatus": covered.status,
+        "UpdatedAt": covered.updated,
     }
-    if issue:
-        answer["Issue"] = issue
+    if covered.issue:
+        answer["Issue"] = covered.issue
     return answer
 
 

@@ -215,9 +215,12 @@ def send_command(world: "World", given: Parameters) -> Answer:
         seconds += _window(command)
     elif command.document == INSTALL:
         seconds += 20
+    if world.machines is not None and hosts:
+        command.sent = world.machines.send([host.id for host in hosts], command.document, command.parameters)
     for host in hosts:
         command.invocations[host.id] = Invocation(host.id, started=world.t)
-        world.after(world.jittered(seconds), _finish, world, command, host)
+        if world.machines is None:
+            world.after(world.jittered(seconds), _finish, world, command, host)
     if command.document == PROVE:
         world.timeline.mark("proof")
     return {"Command": _command(world, command, given)}
