@@ -5,7 +5,6 @@ environment Packer gets, the source of the agent, and what on this target is not
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import boto3
 from pipeline import paths
 from pipeline.aws_errors import aws_errors
 from pipeline.catalog import Catalog, TargetName
-from pipeline.errors import MachineError
 from pipeline.provenance import signing
 from pipeline.render import Signing
 
@@ -116,18 +114,11 @@ class AwsTarget:
     records = paths.CHECKOUT / "records"
     locks = paths.CHECKOUT / "records" / "locks"
 
-    def __init__(self, catalog: Catalog, region: str) -> None:
-        """Raises CloudError when there are no valid credentials, MachineError without session-manager-plugin."""
+    def __init__(self, catalog: Catalog, region: str, programs: Path | None = None) -> None:
+        """`programs` is a folder that Packer finds programs in, before PATH. Raises CloudError without credentials."""
         self.region = region
-        settings = catalog.targets["aws"]
         self._catalog = catalog
-        if settings.ssh_interface == "session_manager" and not shutil.which("session-manager-plugin"):
-            raise MachineError(
-                "session-manager-plugin is not on this machine",
-                expected="the program on PATH: Packer reaches the builder through it, with no port open",
-                where="images/catalog.yaml, targets > aws > ssh_interface",
-                remedy="install AWS's session-manager-plugin, or set ssh_interface to public_ip (own address only)",
-            )
+        self._programs = programs
         self.session = aws_session(region)
 
     def signing(self) -> Signing:
@@ -140,4 +131,6 @@ class AwsTarget:
     def packer_environment(self) -> Mapping[str, str]:
         passed = ("AWS_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HOME", "PATH")
         own = {key: value for key, value in os.environ.items() if key.upper().startswith(passed)}
+        if self._programs:
+            own["PATH"] = os.pathsep.join(filter(None, (str(self._programs), own.get("PATH"))))
         return {**own, **machine_environment(), "AWS_REGION": self.region}

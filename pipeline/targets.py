@@ -12,6 +12,7 @@ from pipeline.cache import Cache
 from pipeline.catalog import Catalog, VariantSelection
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
+from pipeline.session_plugin import ensure_session_plugin
 from pipeline.target import AwsTarget, Target, aws_session
 
 
@@ -29,7 +30,8 @@ def open_target(
     region = region or catalog.default_region
     match on:
         case "aws":
-            return AwsTarget(catalog, region)
+            through_sessions = catalog.targets["aws"].ssh_interface == "session_manager"
+            return AwsTarget(catalog, region, ensure_session_plugin(cache, progress) if through_sessions else None)
         case "local":
             from pipeline.rehearsal.target import open_local_target
 
