@@ -191,6 +191,12 @@ def in_words(template: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: IN_WORDS.get(found[1], f"the {found[1].replace('_', ' ')}"), alone)
 
 
+def left_open(template: str) -> str:
+    """A remedy for several things, with a name in angle brackets where they differ."""
+    shown = {"vpc_owner": "<owner>", **dict.fromkeys(MAY_BE_EMPTY, "")}
+    return re.sub(r"\{(\w+)\}", lambda found: shown.get(found[1], f"<{found[1].replace('_', ' ')}>"), template)
+
+
 def remedy_for(resource: Resource, issue: str) -> str:
     """What to do about a text of GuardDuty alone; nothing for a text that the table does not know."""
     hits = diagnose(Facts({}, {}, resource, (issue,)))

@@ -55,6 +55,8 @@ def _values(summary: Summary, earlier: Sequence[Path]) -> dict[str, Any]:
             }
             for line in summary.clusters_by_need
         ],
+        "fargate_healthy": summary.services["healthy"],
+        "fargate_services": summary.services.total(),
         "clusters_healthy": sum(line.status == "healthy" for line in summary.clusters),
         "accounts": [
             {
@@ -69,7 +71,7 @@ def _values(summary: Summary, earlier: Sequence[Path]) -> dict[str, Any]:
         "accounts_total": len(summary.by_account),
         "accounts_healthy": len(summary.by_account) - len(gaps),
         "causes": [_cause(count) for count in summary.causes_by_size],
-        "unseen": summary.unseen,
+        "unseen": summary.unseen_by_reason,
         "notes": list(summary.notes),
         "unrecognised": summary.unrecognised.most_common(),
         "trend": _trend(summary, earlier),

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.diagnosis.causes import Fix, causes
+from pipeline.diagnosis.causes import Fix, Hit, causes
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import STATUSES, ClusterLine, Finding, ShardResult, Status, Unseen
 
 EXAMPLES = 3
+OPEN = "<id>"
+"""Where a sentence is about several things."""
 
 
 @dataclass
@@ -22,6 +24,10 @@ class CauseCount:
     accounts: Counter[str] = field(default_factory=Counter)
     regions: Counter[str] = field(default_factory=Counter)
     examples: list[Finding] = field(default_factory=list)
+    remedy: str = ""
+    """What to do about the first one, its own id left open."""
+    varies: bool = False
+    """Whether other things need something else done: the name of another cluster is enough."""
 
     @property
     def total(self) -> int:
@@ -35,7 +41,10 @@ class CauseCount:
     def fix(self) -> Fix | None:
         return causes()[self.cause].fix
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: Finding, hit: Hit) -> None:
+        remedy = hit.remedy.replace(finding.id, OPEN)
+        self.remedy = self.remedy or remedy
+        self.varies = self.varies or remedy != self.remedy
         self.things[finding.kind] += 1
         self.statuses[finding.status] += 1
         self.accounts[finding.account] += 1
@@ -87,6 +96,14 @@ class Summary:
             key=lambda line: (rank[line.status], line.covered - line.hosts, line.account, line.region, line.name),
         )
 
+    @property
+    def unseen_by_reason(self) -> list[Unseen]:
+        """What was not seen, once where several regions of an account have the same reason."""
+        together: dict[tuple[str, ...], list[str]] = {}
+        for item in self.unseen:
+            together.setdefault((item.account, item.what, item.why, item.remedy), []).append(item.region)
+        return [Unseen(key[0], ", ".join(dict.fromkeys(regions)), *key[1:]) for key, regions in together.items()]
+
     def add(self, result: ShardResult) -> None:
         self.looked_until = max(self.looked_until, result.looked_at)
         for count in result.counts:
@@ -110,7 +127,7 @@ class Summary:
         if finding.kind == "service":
             self.services[finding.status] += 1
         for hit in finding.hits:
-            self.by_cause.setdefault(hit.cause, CauseCount(hit.cause)).add(finding)
+            self.by_cause.setdefault(hit.cause, CauseCount(hit.cause)).add(finding, hit)
             if hit.cause == "unrecognised":
                 self.unrecognised.update(evidence.removeprefix("GuardDuty: ") for evidence in hit.evidence)
 

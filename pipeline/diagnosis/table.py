@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.diagnosis import fixes
-from pipeline.diagnosis.causes import causes
+from pipeline.diagnosis.causes import causes, left_open
 from pipeline.diagnosis.model import ClusterLine, Finding, Status
-from pipeline.diagnosis.summary import CauseCount, Summary
+from pipeline.diagnosis.summary import OPEN, CauseCount, Summary
 
 WIDTH = 118
-ID = "<id>"
 CLUSTERS_SHOWN, ACCOUNTS_SHOWN, UNSEEN_SHOWN = 25, 10, 10
 
 
@@ -80,10 +79,10 @@ def _cause(count: CauseCount) -> str:
 
 
 def remedy(count: CauseCount) -> str:
-    """What to do, as for the first example; its own id is left open where there are more."""
-    first = count.examples[0]
-    text = next(hit.remedy for hit in first.hits if hit.cause == count.cause)
-    return text.replace(first.id, ID) if count.total > 1 else text
+    """What to do, filled in where it is the same for all things; else with what differs left open."""
+    if count.total == 1:
+        return next(hit.remedy for hit in count.examples[0].hits if hit.cause == count.cause)
+    return left_open(causes()[count.cause].remedy) if count.varies else count.remedy
 
 
 def seen(count: CauseCount) -> list[tuple[str, str]]:
@@ -91,7 +90,7 @@ def seen(count: CauseCount) -> list[tuple[str, str]]:
     together: dict[tuple[str, ...], list[tuple[Finding, str]]] = {}
     for example in count.examples:
         evidence = "; ".join(next(hit.evidence for hit in example.hits if hit.cause == count.cause))
-        key = (example.account, example.region, example.cluster, evidence.replace(example.id, ID))
+        key = (example.account, example.region, example.cluster, evidence.replace(example.id, OPEN))
         together.setdefault(key, []).append((example, evidence))
     return [
         (place(*(example for example, _ in alike)), alike[0][1] if len(alike) == 1 else key[-1])
@@ -192,7 +191,8 @@ def _unseen(summary: Summary) -> str:
     if not summary.unseen:
         return ""
     lines = ["not seen, so not known to be covered:"]
-    for item in summary.unseen[:UNSEEN_SHOWN]:
+    unseen = summary.unseen_by_reason
+    for item in unseen[:UNSEEN_SHOWN]:
         lines += textwrap.wrap(
             f"{item.account}, {item.region}: {item.what}: {item.why}",
             WIDTH,
@@ -201,8 +201,8 @@ def _unseen(summary: Summary) -> str:
         )
         if item.remedy:
             lines += textwrap.wrap(f"do: {item.remedy}", WIDTH, initial_indent="    ", subsequent_indent="        ")
-    if len(summary.unseen) > UNSEEN_SHOWN:
-        lines.append(f"  and {len(summary.unseen) - UNSEEN_SHOWN} more")
+    if len(unseen) > UNSEEN_SHOWN:
+        lines.append(f"  and {len(unseen) - UNSEEN_SHOWN} more")
     return "\n".join(lines)
 
 

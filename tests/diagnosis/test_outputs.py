@@ -92,6 +92,49 @@ def test_the_page_is_accessible(made: tuple[Ledger, Summary]) -> None:
     assert tags.count("label") == tags.count("input") + tags.count("select")
 
 
+def luminance(color: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_every_text_stands_out_from_its_ground(made: tuple[Ledger, Summary], mode: int) -> None:
+    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", page.render(made[1]).split(":root")[mode + 1]))
+    for ground in ("ground", "panel"):
+        for ink in ("ink", "soft", "good", "bad", "gone", "out", "link"):
+            light, dark = sorted((luminance(colors[ink]), luminance(colors[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
+def test_every_table_of_the_page_has_a_caption_and_the_page_counts_fargate() -> None:
+    shown: list[str] = []
+    coverage(format="html", look_inside="yes", show=shown.append, say=lambda _: None)
+    found = Page(shown[0])
+    tags = [tag for tag, _ in found.seen]
+    assert tags.count("table") == tags.count("caption") == 3
+    assert "3 of 9 Fargate services healthy" in " ".join(" ".join(found.text).split())
+
+
+def test_a_remedy_for_several_clusters_names_none_of_them() -> None:
+    shown: list[str] = []
+    coverage(show=shown.append, say=lambda _: None)
+    blocks = {block.split("[")[-1].split("]")[0]: " ".join(block.split()) for block in shown[0].split("\n\n")}
+    assert "roll <cluster> onto an image that has it" in blocks["agent-not-installed"]
+    assert "roll checkout onto an image with kernel 5.10" in blocks["kernel-below"]  # that is where all of them are
+    assert "on <id>: systemctl enable" in blocks["unit-off"]
+
+
+def test_a_command_is_in_one_piece_and_says_who_can_run_it() -> None:
+    shown: list[str] = []
+    coverage(account="200000000001", region="eu-central-1", show=shown.append, say=lambda _: None)
+    lines = shown[0].splitlines()
+    at = next(number for number, line in enumerate(lines) if "./run roll" in line)
+    assert lines[at] == "  run:    ./run roll --on aws --region eu-central-1 --group checkout-group"
+    assert lines[at + 1] == "  as:     somebody of account 200000000001"
+
+
 def test_a_text_of_guardduty_is_shown_and_not_executed(made: tuple[Ledger, Summary]) -> None:
     ledger, summary = made
     text = page.render(summary)
