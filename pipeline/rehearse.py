@@ -36,6 +36,7 @@ from pipeline.runbook.trace import Execution
 from pipeline.whole_file import write_whole
 
 SHAPES: Final = ("twenty", "single", "tight", "managed-draining")
+SWAPPED: Final = ("gpu",)
 TAKES_A_TASK: Final = ("drain-stuck", "spot-interruption")
 TAKES_CAPACITY: Final = ("spot-interruption", "agent-never-connects")
 
@@ -131,7 +132,10 @@ def _expected(case: Case, first: Execution) -> Expectations:
     kind = case.fault.kind if case.fault else ""
     surge = case.fleet in ("twenty", "single")
     calm = not case.act and not case.fault and not case.switches.flipped()
-    low = 0 if kind in TAKES_CAPACITY else 100
+    hosts = fleet_of(case.fleet).groups[0].desired
+    # Where root volumes are replaced, one host at a time is out of service.
+    kept = (hosts - 1) * 100 // hosts if case.fleet in SWAPPED else 100
+    low = 0 if kind in TAKES_CAPACITY else kept
     return Expectations(
         capacity=low,
         ready=low,

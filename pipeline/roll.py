@@ -5,6 +5,7 @@ follows them. What is decided is decided by the documents: here it is started, w
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -89,7 +90,7 @@ def plan_roll(engine: Engine, request: RollRequest, say: Say) -> Plan:
     if values["State"] == "go":
         group = group_times(
             hosts=values["Desired"],
-            canary=values["Canary"],
+            canary=values["Canary"] if values["CanaryPercent"] else values["Desired"],
             window=WINDOW_SECONDS,
             batch=max(1, values["Desired"] * (values["Preferences"].get("MaxHealthyPercentage", 110) - 100) // 100),
         )
@@ -122,10 +123,13 @@ def plan_text(plan: Plan, request: RollRequest) -> str:
         values = plan.values
         if plan.state == "go" and plan.time:
             console.print(
-                f"{request.group}: {values['Desired']} hosts, canary {values['Canary']}, from {values['FromImage']} "
-                f"(version {values['FromVersion']}) to {values['Image']}"
+                f"{request.group}: {values['Desired']} hosts, "
+                f"{'canary ' + str(values['Canary']) if values['CanaryPercent'] else 'no canary'}, "
+                f"from {values['FromImage']} (version {values['FromVersion']}) to {values['Image']}"
             )
             console.print(f"lane {values['Lane']}: {values['LaneReason']}", markup=False)
+            if waived := waiver(plan):
+                console.print(f"waived: {waived}", markup=False)
             parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in plan.time.parts)
             console.print(f"predicted {duration(plan.time.total)}: {parts}")
             console.print(f"what dominates: {plan.time.dominant}; floor {duration(plan.time.floor)}")
@@ -194,7 +198,7 @@ def roll(request: RollRequest, *, on: str, region: str, fleet: str, dry_run: boo
         return
     plan, ended_roll = roll_with(engine, request, dry_run=dry_run, say=say)
     if world is not None and ended_roll is not None:
-        say(aftermath(world, plan.values["Lane"]))
+        say(aftermath(world, plan))
 
 
 def roll_guests(request: RollRequest, *, variant: str, flavour: str, fleet: str, dry_run: bool, say: Say) -> None:
@@ -238,7 +242,7 @@ def rollback(group: str, *, on: str, region: str, fleet: str, say: Say) -> None:
     ended = back_with(engine, group, say)
     say(f"back in {duration(ended.seconds)}: {ended.outputs.get('Drain.Reason') or ended.outputs.get('Look.Reason')}")
     if world is not None:
-        say(aftermath(world, plan.values["Lane"]))
+        say(aftermath(world, plan))
 
 
 def prove_fleet(group: str, instances: Sequence[str], *, on: str, region: str, fleet: str, say: Say) -> None:
@@ -250,15 +254,35 @@ def prove_fleet(group: str, instances: Sequence[str], *, on: str, region: str, f
     say(next((value for name, value in ended.outputs.items() if name.endswith(".Reason")), ended.status))
 
 
-def aftermath(world: "World", lane: str) -> str:
-    """What the model saw: how often tasks moved, how low capacity was, and every rule that was broken."""
+def aftermath(world: "World", plan: Plan) -> str:
+    """What the model saw: how often tasks moved, how low capacity was, what was waived, every rule that was broken."""
     from pipeline.rehearsal.fleet.invariants import Expectations
 
     moves = ", ".join(f"{count} tasks {times} x" for times, count in world.watch.moves().items())
     lowest = min((group.lowest_serving[0] for group in world.groups.all.values()), default=1.0)
     lines = [f"moves: {moves or 'no task'}", f"capacity: never below {min(lowest, 1.0):.0%} of desired"]
-    # A host whose root volume is swapped is out of service meanwhile: that lane is for where there is no room.
-    least = 0 if lane == "replace-root-volume" else 100
+    waived = waiver(plan)
+    lines += [f"waived: {waived}"] if waived else []
+    least = least_capacity(plan)
     broken = world.broken(Expectations(capacity=least, ready=least))
-    lines += [f"broken: {one}" for one in broken] or ["no rule of a roll was broken"]
+    lines += [f"broken: {one}" for one in broken] or [f"no {'other ' if waived else ''}rule of a roll was broken"]
     return "\n".join(lines)
+
+
+def least_capacity(plan: Plan) -> int:
+    """How much of the desired number of hosts the plan keeps, in percent."""
+    return min(100, int(plan.values["Preferences"].get("MinHealthyPercentage", 100)))
+
+
+def waiver(plan: Plan) -> str:
+    """The rule that the lane cannot keep, and why; empty where it keeps all of them."""
+    desired, least = plan.values["Desired"], least_capacity(plan)
+    if least >= 100 or not desired:
+        return ""
+    why = (
+        "a host is out of service while its root volume is swapped, and no other takes its place"
+        if plan.values["Lane"] == "replace-root-volume"
+        else "there is no room for one host more"
+    )
+    keeps = math.ceil(desired * least / 100)
+    return f"capacity never below desired: {why}; {keeps} of {desired} hosts at least are kept"

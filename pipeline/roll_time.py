@@ -50,6 +50,7 @@ class GroupTimes:
     check    the checks on a host, its units watched for a while
     covered  launch until GuardDuty calls a host HEALTHY
     gone     a host is empty until it is terminated and the refresh ended
+    swap     a host is empty until it boots from its new root volume
     batch    hosts that the rolling lane replaces at a time
     """
 
@@ -59,6 +60,7 @@ class GroupTimes:
     check: float
     covered: float
     gone: float = 30
+    swap: float = 60
     batch: int = 1
 
     @property
@@ -86,22 +88,31 @@ def predict(lane: Lane, group: GroupTimes, services: Sequence[ServiceTimes]) -> 
     slowest = max(services, key=lambda one: one.move, default=None)
     move = slowest.move if slowest else 0.0
     dominant = slowest.dominant if slowest and move >= group.boot else f"a host's boot, {group.boot:.0f} s"
-    floor = floor_of(group, services)
-    canary = [("canary up", group.boot), ("canary proven", group.proof)] if group.canary < group.hosts else []
+    floor = floor_of(group, services, lane)
+    first = group.canary if group.canary < group.hosts else 0
+    up = move + group.swap + group.boot if lane == "replace-root-volume" else group.boot
+    canary = [("canary up", up), ("canary proven", group.proof)] if first else []
     if lane == "surge":
         middle = [("the rest up", group.boot), ("all old hosts drain", move), ("old hosts gone", group.gone)]
+    elif lane == "replace-root-volume":
+        middle = [(f"{group.hosts - first} hosts one by one", (group.hosts - first) * up)]
     else:
-        rounds = math.ceil((group.hosts - (group.canary if canary else 0)) / max(1, group.batch))
+        rounds = math.ceil((group.hosts - first) / max(1, group.batch))
         middle = [(f"{rounds} batches of {group.batch}", rounds * (group.boot + move + group.gone))]
     return RollTime(lane=lane, parts=(*canary, *middle, ("all proven", group.proof)), floor=floor, dominant=dominant)
 
 
-def floor_of(group: GroupTimes, services: Sequence[ServiceTimes]) -> float:
-    """What no roll that launches hosts can be faster than, whatever drives it.
+def floor_of(group: GroupTimes, services: Sequence[ServiceTimes], lane: Lane = "surge") -> float:
+    """What no roll can be faster than, whatever drives it.
 
-    The canary up and proven; the rest up, one move, the old hosts gone, and a last look at the hosts when that is over
-    or, if that takes longer, until GuardDuty calls the last of them HEALTHY.
+    Where hosts are launched: the canary up and proven; the rest up, one move, the old hosts gone, and a last look at
+    the hosts when that is over or, if that takes longer, until GuardDuty calls the last of them HEALTHY. Where root
+    volumes are replaced: one host after the other is swapped and booted, the first and the last one proven; emptying a
+    host can go along with the boot of the one before.
     """
     move = max((one.move for one in services), default=0.0)
+    if lane == "replace-root-volume":
+        proofs = 2 if group.canary < group.hosts else 1
+        return group.hosts * (group.swap + group.boot) + proofs * group.proof
     canary = group.boot + group.proof if group.canary < group.hosts else 0.0
     return canary + max(group.boot + move + group.gone + group.check, group.covered)

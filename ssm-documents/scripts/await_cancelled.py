@@ -7,8 +7,8 @@ drained and let go now: their tasks may then move twice, which is better than a 
 import time
 from typing import Any
 
-from drain import let_go, set_state, tasks_on
-from fleetview import ACTIVE_REFRESH, HOOK, ecs_hosts, group_named, refreshes_of, wait_for
+from drain import release
+from fleetview import ACTIVE_REFRESH, group_named, refreshes_of, wait_for
 
 PATIENCE_WITH_CANCELLING_SECONDS = 120
 
@@ -23,18 +23,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
             return {"State": "ended", "Reason": "no refresh is active"}
         status = active[0]["Status"]
         if status == "Cancelling" and time.time() - began > PATIENCE_WITH_CANCELLING_SECONDS:
-            release(events["Group"], events["Cluster"])
+            release(events["Cluster"], group_named(events["Group"]), "Terminating:Wait")
         return {"State": "waiting", "Reason": f"the instance refresh is {status}"}
 
     return wait_for(look)
-
-
-def release(group: str, cluster: str) -> None:
-    """Drain the hosts that wait in our hook, and let those go that are empty."""
-    found = group_named(group) or {"Instances": []}
-    held = [i["InstanceId"] for i in found["Instances"] if i["LifecycleState"] == "Terminating:Wait"]
-    hosts = ecs_hosts(cluster, held)
-    set_state(cluster, list(hosts.values()), "ACTIVE", "DRAINING")
-    for one in held:
-        if not tasks_on(cluster, hosts.get(one)):
-            let_go(group, one, HOOK)

@@ -4,6 +4,7 @@ Reads only. A bad end is a verdict as well (`failed`, with the reason), so that 
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -24,6 +25,11 @@ LAUNCH_FAILURES = 3
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """In and out: as `looker` has it."""
+    return wait_for(looker(events))
+
+
+def looker(events: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """In: Group, Cluster, Version, Image, From (the old version), Count (0: the group's desired capacity),
     RefreshId, Lane, TimeoutSeconds (from the start of the refresh on), Alarms.
 
@@ -79,7 +85,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
             return failed(f"after {events['TimeoutSeconds']} s {reason}{tail}")
         return {"State": "waiting", "Reason": reason}
 
-    return wait_for(look)
+    return look
 
 
 def ready(ids: list[str], together: str, count: int) -> dict[str, Any]:

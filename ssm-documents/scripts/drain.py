@@ -88,7 +88,9 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         others = [one for one in sorted(going) if is_ready(hosts.get(one)) and one not in swapped]
         # Ten a call: those of the next calls still take tasks. With most on them, ECS finds emptier hosts that stay.
         others.sort(key=lambda one: hosts[one]["runningTasksCount"])
-        active = [one for one in swapped if one in hosts] + others[: max(0, spare)]
+        # A host that keeps its place comes back by itself: one of those may be missing.
+        swapped = [one for one in swapped if is_ready(hosts.get(one))][: max(0, spare + 1)]
+        active = swapped + others[: max(0, spare)]
         set_state(events["Cluster"], [hosts[one] for one in active], "ACTIVE", "DRAINING")
         held = sorted(one for one in going if instances[one]["LifecycleState"] in HELD)
         busy = {one: left for one in held if (left := tasks_on(events["Cluster"], hosts.get(one)))}
@@ -163,6 +165,18 @@ def set_state(cluster: str, hosts: list[dict[str, Any]], before: str, after: str
     arns = [host["containerInstanceArn"] for host in hosts if host["status"] == before and host["agentConnected"]]
     for some in chunks(arns, 10):
         boto3.client("ecs").update_container_instances_state(cluster=cluster, containerInstances=some, status=after)
+
+
+def release(cluster: str, group: dict[str, Any] | None, state: str) -> None:
+    """Drain the hosts that wait in our hook in that state, and let those go that are empty."""
+    if group is None:
+        return
+    held = [i["InstanceId"] for i in group["Instances"] if i["LifecycleState"] == state]
+    hosts = ecs_hosts(cluster, held)
+    set_state(cluster, list(hosts.values()), "ACTIVE", "DRAINING")
+    for one in held:
+        if not tasks_on(cluster, hosts.get(one)):
+            let_go(group["AutoScalingGroupName"], one, HOOK)
 
 
 def let_go(group: str, instance: str, hook: str) -> None:

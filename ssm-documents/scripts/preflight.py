@@ -178,8 +178,11 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     }
     if lane != "replace-root-volume":
         preferences["MaxHealthyPercentage"] = high
-    canary = min(events["CanarySize"], desired)
-    percent = canary_percent(canary, desired) if lane != "replace-root-volume" else 0
+    swaps = lane == "replace-root-volume"
+    canary = min(1 if swaps else events["CanarySize"], desired)
+    # One host at a time is given a new root volume: a checkpoint above it would take another one out of service.
+    percent = canary_percent(canary, desired) if not swaps else max(1, 100 // desired) if desired > 1 else 0
+    canary = max(canary, desired * percent // 100)
     checkpoints = {"CheckpointPercentages": [percent, 100], "CheckpointDelay": CHECKPOINT_DELAY}
     plan = {
         "Cluster": cluster,
@@ -958,7 +961,9 @@ def choose_lane(
         return swap, "it was asked for", 0, 100, [blocker("lane", name, what, "use --lane surge or rolling")]
     if asked == swap or (asked == "auto" and swappable and room < desired and (scarce or desired == 1)):
         why = "it was asked for" if asked == swap else f"no room to double, and hosts of its kind are scarce: {limit}"
-        what = "each host is out of service while its root volume is swapped"
+        what = "each host is out of service while its root volume is swapped, one after the other"
+        if desired == 1:
+            what = "the only host is out of service while its root volume is swapped: nothing serves, and no canary can"
         return swap, why, fewer, 0, [warning("lane", name, what, "nothing: no other host takes its place meanwhile")]
     if asked == "surge" or (asked == "auto" and room >= desired):
         if asked == "auto":
