@@ -230,7 +230,7 @@ def roll_guests(request: RollRequest, *, variant: str, flavour: str, fleet: str,
             say(f"{len(world.hosts)} guests are up")
             plan, ended = roll_with(engine, request, dry_run=dry_run, say=say)
             if ended is not None:
-                say(aftermath(world, plan.values["Lane"]))
+                say(aftermath(world, plan))
 
 
 def rollback(group: str, *, on: str, region: str, fleet: str, say: Say) -> None:

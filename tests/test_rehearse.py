@@ -46,7 +46,7 @@ def test_what_is_no_case_is_said(text: str) -> None:
     assert text in refused.value.found
 
 
-@pytest.mark.parametrize("fleet", ["single", "managed-draining"])
+@pytest.mark.parametrize("fleet", ["single", "managed-draining", "gpu"])
 def test_a_roll_that_is_cancelled_or_breaks_off_at_any_step_ends_whole(fleet: str) -> None:
     cases = [case for case in all_cases(fleet, thorough=False) if case.act]
 
@@ -56,11 +56,12 @@ def test_a_roll_that_is_cancelled_or_breaks_off_at_any_step_ends_whole(fleet: st
     assert broken == []
 
 
+@pytest.mark.parametrize("fleet", ["twenty", "gpu"])
 @pytest.mark.parametrize(
     "fault", ["wrong-kernel", "unit-failed", "unit-flapping", "coverage-absent", "coverage-unhealthy"]
 )
-def test_a_canary_that_does_not_prove_itself_brings_the_group_back(fault: str) -> None:
-    rehearsal = rehearse_case(parse_case(f"twenty; fault {fault} first=1"))
+def test_a_canary_that_does_not_prove_itself_brings_the_group_back(fault: str, fleet: str) -> None:
+    rehearsal = rehearse_case(parse_case(f"{fleet}; fault {fault} first=1"))
 
     assert rehearsal.outcome.broken == ()
     assert (rehearsal.outcome.status, rehearsal.outcome.ended) == ("Failed", "old")

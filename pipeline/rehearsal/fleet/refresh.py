@@ -600,7 +600,8 @@ class Refreshes:
             ),
             0,
         )
-        host.version, host.image, _ = world.launch_of(host.swap_to, index)
+        swapped_to = host.swap_to
+        host.version, host.image, _ = world.launch_of(swapped_to, index)
         new = host.image not in world.old_images
         if new != host.new:
             host.new = new
@@ -610,7 +611,8 @@ class Refreshes:
         host.swapping = False
         host.swap_to = None
         host.root_since = world.t
-        if group.refresh is not None:
+        # A swap that was under way when a rollback or another refresh began brings what it was begun for.
+        if group.refresh is not None and group.refresh.target == swapped_to:
             group.refresh.done.add(host.id)
         self.groups.set_state(host, "RootVolumeReplaced")
         self.groups.boot(host)

@@ -436,6 +436,24 @@ def test_a_termination_hook_holds_a_host_before_its_root_volume_goes() -> None:
     assert fleet.states().get("ReplacingRootVolume:Proceed") == 1
 
 
+def test_a_root_volume_that_was_being_replaced_when_a_rollback_began_is_replaced_again() -> None:
+    """API, RollbackInstanceRefresh: replaces whatever the refresh has replaced until then."""
+    fleet = Fleet("gpu")
+    fleet.hook()
+    swap(fleet)
+    fleet.wait(30)
+    [held] = fleet.held()
+    fleet.complete(held)
+    fleet.autoscaling.rollback_instance_refresh(AutoScalingGroupName="example")
+    fleet.wait(200)
+    [new] = [one for one in fleet.group()["Instances"] if one["InstanceId"] == held]
+    assert new["ImageId"] == NEW_IMAGE
+    for one in fleet.held():
+        fleet.complete(one)
+    fleet.until("RollbackSuccessful")
+    assert fleet.images() == {OLD_IMAGE}
+
+
 @pytest.mark.parametrize(("value", "count"), [("same", 3), ("another", 6)])
 def test_a_root_replaced_host_and_its_container_instance(value: Any, count: int) -> None:
     """Not documented: switch root_swap_registers."""

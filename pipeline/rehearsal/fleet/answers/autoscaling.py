@@ -42,7 +42,7 @@ def _instance(world: "World", host: Host, *, with_group: bool = False) -> dict[s
         "ProtectedFromScaleIn": host.protected,
         "LaunchTemplate": _specification(world, host.template_id, str(host.version)),
     }
-    if group is not None and any(host.id in refresh.done for refresh in group.refreshes):
+    if host.root_since is not None:
         instance["ImageId"] = host.image  # Instance.ImageId: filled for root-replaced ones
     if with_group and group is not None:
         instance["AutoScalingGroupName"] = group.spec.name
