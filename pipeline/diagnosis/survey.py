@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clock import Clock
-from pipeline.diagnosis import members
+from pipeline.diagnosis import members, views
 from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.control_policies import ControlPolicies
 from pipeline.diagnosis.examine import Examiner
@@ -110,9 +110,16 @@ class Survey:
             if detector and own in accounts:
                 item = members.own_settings(self.access, region, detector)
                 plan["settings"].setdefault(region, {})[own] = _settings_json(item)
+            holders: list[str] = []
+            if detector and self.scope.instance and not self.scope.accounts:
+                holders = self._holders(region, detector)
+            if holders:
+                accounts, plan["shards"] = holders, []
             for start in range(0, len(accounts), ACCOUNTS_A_SHARD):
                 some = accounts[start : start + ACCOUNTS_A_SHARD]
                 plan["shards"].append({"name": f"{region}/{start}", "region": region, "accounts": some})
+            if holders:
+                break  # an id is in one region only
         return plan
 
     def _statistics(self, region: str, detector: str) -> dict[str, Any]:
@@ -120,6 +127,11 @@ class Survey:
             "", region, "guardduty", "get_coverage_statistics", DetectorId=detector, StatisticsType=list(STATISTICS)
         )["CoverageStatistics"]
         return {"types": answer.get("CountByResourceType", {}), "statuses": answer.get("CountByCoverageStatus", {})}
+
+    def _holders(self, region: str, detector: str) -> list[str]:
+        """The account that holds the one wanted instance, if GuardDuty lists it: no other needs to be looked into."""
+        wanted = (self.scope.instance,)
+        return [row["AccountId"] for row in views.coverage_rows(self.access, region, detector, instances=wanted)]
 
     def _organization(self) -> str:
         try:

@@ -228,6 +228,29 @@ def test_one_instance_is_looked_up_by_itself(tmp_path: Path, which: int) -> None
     assert [item.id for item in findings(ledger)] == ([host.id] if which else [])
 
 
+def test_for_one_instance_that_is_listed_no_other_account_is_entered(tmp_path: Path) -> None:
+    made, clock = organization_of(two_accounts())
+    listed = made.world.place(TWO, REGION).hosts[3]
+    entered: set[str] = set()
+
+    def note(call: Call, account: str) -> None:
+        if call.service == "ec2":
+            entered.add(account)
+
+    made.deny = note
+    ledger = run(made, clock, tmp_path / "1", scope=Scope((), (REGION,), instance=listed.id))
+    assert entered == {TWO}
+    assert [(item.id, item.account) for item in findings(ledger)] == [(listed.id, TWO)]
+
+
+def test_one_instance_that_is_not_listed_is_looked_for_everywhere(tmp_path: Path) -> None:
+    account = AccountSpec(id=TWO, name="a", hosts=(HostsSpec(problems=("never-listed",)),))
+    made, clock = organization_of(spec(accounts=(AccountSpec(id=ONE, name="b"), account)))
+    absent = made.world.place(TWO, REGION).hosts[0]
+    ledger = run(made, clock, tmp_path / "1", scope=Scope((), (REGION,), instance=absent.id))
+    assert [(item.id, item.status) for item in findings(ledger)] == [(absent.id, "absent")]
+
+
 def test_an_instance_that_nobody_knows_is_told_so(tmp_path: Path) -> None:
     del tmp_path
     with pytest.raises(UsageError, match="i-0123456789abcdef0 is not there"):
