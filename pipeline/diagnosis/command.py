@@ -110,6 +110,8 @@ def coverage(
     wanted_percent = _percentage(fail_under)
     if look_inside not in ("", "no", *DOCUMENTS):
         raise UsageError(f"--look-inside {look_inside} is unclear", expected="yes, shell or no", where="--look-inside")
+    if earlier and format != "html":
+        raise UsageError("a trend is shown on the page only", expected="--format html", where="--earlier")
     before = [Path(name) for name in earlier.split(",") if name]
     wanted = read_scope(accounts=[account], regions=[region], cluster=cluster, group=group, instance=instance)
     place = open_place(on, wanted.regions, organization)

@@ -210,6 +210,7 @@ def test_every_format_goes_to_a_file(tmp_path: Path, format: str) -> None:
         ({"look_inside": "maybe"}, "--look-inside maybe is unclear"),
         ({"on": "azure"}, "there is no target azure"),
         ({"region": "eu-west-9"}, "example is not in eu-west-9"),
+        ({"earlier": "before.json"}, "a trend is shown on the page only"),
         ({"out": "/proc/none/x"}, "the result cannot be written"),
     ],
 )
