@@ -17,7 +17,6 @@ from pipeline.errors import UsageError
 from pipeline.flow import plan_all
 from pipeline.junit import as_junit
 from pipeline.plan import lock_path, read_lock
-from pipeline.process import run
 from pipeline.progress import Progress
 from pipeline.record import Record, find_record
 from pipeline.signals import as_interrupted
@@ -98,7 +97,7 @@ def _any_session(on: str, region: str) -> boto3.Session:
 
 
 def update(*, on: str, region: str, write: bool) -> str:
-    """Say what is newer than what is pinned; with `write` change the pins. The plan and the difference follow."""
+    """Say what is newer than what is pinned; with `write` change the pins and show the lines. The plan follows."""
     progress = Progress()
     with as_interrupted():
         go = go_toolchain(Cache(paths.cache_root(), progress.say), progress)
@@ -106,21 +105,6 @@ def update(*, on: str, region: str, write: bool) -> str:
         parts = [updates.as_text(pins)]
         if write:
             parts += updates.write(pins, go)
-            parts.append(
-                run(
-                    [
-                        "git",
-                        "-C",
-                        paths.CHECKOUT,
-                        "diff",
-                        "--stat",
-                        "--",
-                        "tools",
-                        "requirements.in",
-                        "requirements.txt",
-                    ]
-                )
-            )
         elif any(pin.newest for pin in pins):
             parts.append("`--write` changes the pins that can be changed here")
     return "\n".join([*(part.rstrip() for part in parts if part), "", plan_all(on=on, region=region)])

@@ -5,10 +5,10 @@ What cannot be looked up is said and never guessed: AWS publishes no list of the
 image is no pin; each bake takes the newest, and `./run plan`, which ends an update, says where one appeared.
 """
 
+import difflib
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,11 @@ from pipeline.paths import CHECKOUT
 from pipeline.process import run
 from pipeline.tools import GO_SETTINGS_KEPT, MODULES, pinned_versions
 
-REQUIREMENTS: Final = CHECKOUT / "requirements.in"
+REQUIREMENTS: Final = "requirements.in"
+LOCKED: Final = "requirements.txt"
 AGENT_PAGE: Final = 'GuardDuty user guide, "Security agent release history"'
 COMPILE: Final = (
-    *("uv", "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"),
+    *("pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"),
     *("--no-emit-index-url", "--no-emit-find-links"),
 )
 _REMEDY: Final = "check the network (HTTPS_PROXY, GOPROXY, PIP_INDEX_URL count) and run the command again"
@@ -90,19 +91,20 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def look_up(agent_version: str, go: Path) -> tuple[Pin, ...]:
+def look_up(agent_version: str, go: Path, checkout: Path = CHECKOUT) -> tuple[Pin, ...]:
     """Every pin with the newest release of it. A place that does not answer makes its pins unknown."""
     pins: list[Pin] = []
-    pinned = pinned_versions(MODULES / "go.mod")
-    for module in _tool_modules():
+    modules = checkout / MODULES.name
+    pinned = pinned_versions(modules / "go.mod")
+    for module in _tool_modules(modules):
         try:
             asked: list[str | Path] = [go, "list", "-m", "-u", "-json", module]
-            pins += go_pins(run(asked, cwd=MODULES, env=_go_settings(), timeout_seconds=120), [module])
+            pins += go_pins(run(asked, cwd=modules, env=_go_settings(), timeout_seconds=120), [module])
         except MachineError as error:
             name = module.rpartition("/")[2]
             pins.append(Pin(kind="program", name=name, now=pinned[name], unknown=_last(error)))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "list", "--format", "json"]
-    wanted = wanted_packages(REQUIREMENTS.read_text(encoding="utf-8"))
+    wanted = wanted_packages((checkout / REQUIREMENTS).read_text(encoding="utf-8"))
     try:
         installed = {_normal(one["name"]): one["version"] for one in json.loads(run(pip, remedy=_REMEDY))}
         pins += python_pins(run([*pip, "--outdated"], timeout_seconds=300, remedy=_REMEDY), wanted, installed)
@@ -124,9 +126,9 @@ def _last(error: MachineError) -> str:
     return " ".join(lines) or error.what
 
 
-def _tool_modules() -> tuple[str, ...]:
+def _tool_modules(folder: Path = MODULES) -> tuple[str, ...]:
     """The modules of the programs that `tools/go.mod` is there for."""
-    block = re.search(r"^tool \(\n(.*?)^\)", (MODULES / "go.mod").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    block = re.search(r"^tool \(\n(.*?)^\)", (folder / "go.mod").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     paths = block[1].split() if block else []
     return tuple("/".join(path.split("/")[:3]) for path in paths)
 
@@ -140,23 +142,41 @@ def _go_settings() -> dict[str, str]:
     }
 
 
-def write(pins: Sequence[Pin], go: Path) -> tuple[str, ...]:
-    """Change the pins that have a newer release; what could not be changed here, in words."""
+def write(pins: Sequence[Pin], go: Path, checkout: Path = CHECKOUT) -> tuple[str, ...]:
+    """Change the pins that have a newer release; what changed, line by line, and what a person has to look at."""
+    modules = checkout / MODULES.name
+    files = (modules / "go.mod", checkout / REQUIREMENTS, checkout / LOCKED)
+    before = {file: file.read_text(encoding="utf-8") for file in files}
     notes = []
     if programs := [pin for pin in pins if pin.kind == "program" and pin.newest]:
-        modules = {path.rpartition("/")[2]: path for path in _tool_modules()}
+        names = {path.rpartition("/")[2]: path for path in _tool_modules(modules)}
         for pin in programs:
-            run([go, "get", f"{modules[pin.name]}@v{pin.newest}"], cwd=MODULES, env=_go_settings(), remedy=_REMEDY)
-        run([go, "mod", "tidy"], cwd=MODULES, env=_go_settings(), remedy=_REMEDY)
+            run([go, "get", f"{names[pin.name]}@v{pin.newest}"], cwd=modules, env=_go_settings(), remedy=_REMEDY)
+        run([go, "mod", "tidy"], cwd=modules, env=_go_settings(), remedy=_REMEDY)
         notes.append("tools/go.mod was changed: see whether its replace lines are still those of Packer's own go.mod")
     if packages := [pin for pin in pins if pin.kind == "package" and pin.newest]:
-        if shutil.which("uv"):
-            REQUIREMENTS.write_text(raised(REQUIREMENTS.read_text(encoding="utf-8"), packages), encoding="utf-8")
-            upgrades = [word for pin in packages for word in ("--upgrade-package", pin.name)]
-            run([*COMPILE, *upgrades, REQUIREMENTS.name, "-o", "requirements.txt"], cwd=CHECKOUT, remedy=_REMEDY)
-        else:
-            notes.append("requirements.txt was left alone: `uv`, which resolves and hashes it, is not on this machine")
-    return tuple(notes)
+        text = raised(before[checkout / REQUIREMENTS], packages)
+        (checkout / REQUIREMENTS).write_text(text, encoding="utf-8")
+        upgrades = [word for pin in packages for word in ("--upgrade-package", pin.name)]
+        uv = Path(sys.executable).with_name("uv")
+        run([uv, *COMPILE, *upgrades, REQUIREMENTS, "-o", LOCKED], cwd=checkout, remedy=_REMEDY)
+    changed = [
+        f"{file.relative_to(checkout)}\n" + "\n".join(lines)
+        for file in files
+        if (lines := difference(before[file], file.read_text(encoding="utf-8")))
+    ]
+    return (*changed, *notes)
+
+
+def difference(before: str, after: str) -> tuple[str, ...]:
+    """The lines that went and came, without digests and the comments of a resolver: those follow the versions."""
+    lines = difflib.unified_diff(_telling(before), _telling(after), lineterm="", n=0)
+    return tuple(f"  {line}" for line in lines if line.startswith(("-", "+")) and not line.startswith(("---", "+++")))
+
+
+def _telling(text: str) -> list[str]:
+    lines = (line.strip().removesuffix(" \\") for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith(("--hash=", "# via", "#   "))]
 
 
 def raised(requirements: str, pins: Sequence[Pin]) -> str:
