@@ -96,6 +96,7 @@ def _cause(count: CauseCount) -> dict[str, Any]:
         f"{', '.join(sorted(count.regions))}",
         "remedy": table.remedy(count),
         "command": fixes.command(count.examples[0], count.cause),
+        "several": count.total > 1,
         "acts_in": fixes.acts_in(count.examples[0], count.cause),
         "examples": [{"place": place, "evidence": evidence} for place, evidence in table.seen(count)],
     }
