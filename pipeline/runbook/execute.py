@@ -28,6 +28,7 @@ from pipeline.runbook.language import (
     ValueType,
 )
 from pipeline.runbook.own_executions import OwnExecutions
+from pipeline.runbook.permitted import Permitted
 from pipeline.runbook.seams import Halt, Moment, Seams
 from pipeline.runbook.selector import MISSING, BadSelector, select
 from pipeline.runbook.start import started_with
@@ -302,7 +303,9 @@ class Run:
     def client(self, service: str, region: str = "") -> Any:
         """A client of the session. Its executions are those of this run, unless the seams say otherwise."""
         client = self.engine.client(self.session, service, region)
-        return OwnExecutions(client, self) if service == "ssm" and self.seams.own_executions else client
+        if service == "ssm" and self.seams.own_executions:
+            client = OwnExecutions(client, self)
+        return client if self.seams.permit is None else Permitted(client, self, service)
 
     # --- the flow ---
 

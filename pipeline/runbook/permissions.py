@@ -25,6 +25,8 @@ from pipeline.runbook.lint.view import Document, Step
 _DATA: Final = Path(__file__).parent / "permissions.yaml"
 _ROLE: Final = re.compile(r"(?:^|[a-z])[Rr]ole(?:ARN|Arn|arn)?$")
 _NO_ROLE_PASSED: Final = frozenset({"sts", "iam"})
+MOST_KINDS: Final = 8
+"""An action that may be about more kinds of resources is held to its service only."""
 PASS_ROLE: Final = "iam:PassRole"  # noqa: S105 - an action, no password
 
 
@@ -123,9 +125,22 @@ def resource_arns(action: str) -> tuple[str, ...]:
     if privilege is None:
         return ("*",)
     types = [kind for kind in privilege["resource_types"].values() if kind["resource_type"]]
-    wanted = [kind for kind in types if kind["required"]] or types
-    arns = [_arns(prefix).get(kind["resource_type"].rstrip("*"), "*") for kind in wanted]
-    return tuple(sorted(set(arns))) or ("*",)
+    also = _data()["also"].get(action, ())
+    wanted = [kind for kind in types if kind["required"] or kind["resource_type"].rstrip("*") in also] or types
+    arns = {_arns(prefix).get(kind["resource_type"].rstrip("*"), "*") for kind in wanted}
+    if len(arns) > MOST_KINDS and not any(kind["required"] for kind in types):
+        return (f"arn:${{Partition}}:{prefix}:${{Region}}:${{Account}}:*",)  # a tag may be on anything of the service
+    return tuple(sorted(arns)) or ("*",)
+
+
+@functools.cache
+def _one_is_enough(action: str) -> bool:
+    """Whether an action is about one of several kinds of resources at a time, none of which it always needs."""
+    prefix, _, name = action.partition(":")
+    privilege = _privileges(prefix).get(name.lower())
+    if privilege is None or action in _data()["also"]:
+        return False
+    return not any(kind["required"] for kind in privilege["resource_types"].values() if kind["resource_type"])
 
 
 # --- what a document needs ---
@@ -344,7 +359,8 @@ def grants(policy: Sequence[Statement], need: Need) -> bool:
         if statement.effect == "Allow" and any(matches(action, need.action) for action in statement.actions)
         for resource in statement.resources
     ]
-    return all(any(overlap(resource, want) for resource in have) for want in map(_written, need.resources))
+    enough = any if _one_is_enough(need.action) else all
+    return enough(any(overlap(resource, want) for resource in have) for want in map(_written, need.resources))
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -204,6 +204,27 @@ def test_each_kind_of_resource_has_to_be_allowed() -> None:
     assert allowed(policy, "ssm", "StartAutomationExecution", DocumentName="Other") == "ssm:StartAutomationExecution"
 
 
+def test_a_command_is_allowed_on_a_document_and_on_instances() -> None:
+    send = {"Effect": "Allow", "Action": "ssm:SendCommand"}
+    policy = {"Statement": [{**send, "Resource": "arn:aws:ssm:*:*:document/Example"}]}
+    assert allowed(policy, "ssm", "SendCommand", DocumentName="Example") == "ssm:SendCommand"
+    policy["Statement"].append({**send, "Resource": "arn:aws:ec2:*:*:instance/*"})
+    assert allowed(policy, "ssm", "SendCommand", DocumentName="Example") == ""
+
+
+def test_a_tag_may_be_on_anything_and_a_policy_may_hold_it_to_one_kind() -> None:
+    (need,) = permissions.needs(api("ec2", "CreateTags", ", Resources: ['{{ Image }}'], Tags: []"))
+    assert need.resources == ("arn:*:ec2:*:*:*",)
+    policy = {"Statement": [{"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": "arn:aws:ec2:*::image/*"}]}
+    assert allowed(policy, "ec2", "CreateTags", Resources=["ami-0"]) == ""
+
+
+def test_one_of_several_kinds_of_resources_is_enough_where_none_is_always_needed() -> None:
+    tag = {"Effect": "Allow", "Action": "ecs:TagResource", "Resource": "arn:aws:ecs:*:*:cluster/*"}
+    assert allowed({"Statement": [tag]}, "ecs", "TagResource", resourceArn="x") == ""
+    assert allowed({"Statement": [tag]}, "ecs", "UntagResource", resourceArn="x") == "ecs:UntagResource"
+
+
 def test_other_accounts_are_entered_by_a_role() -> None:
     inputs = "{DocumentName: Other, TargetLocations: [{Accounts: ['1']}]}"
     of = document(f"  - name: Do\n    action: aws:executeAutomation\n    inputs: {inputs}\n")
