@@ -13,7 +13,7 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from pipeline.errors import UsageError
-from pipeline.runbook import scripts
+from pipeline.runbook import permitted, scripts
 from pipeline.runbook.document import Document, Step, is_true, variable_name
 from pipeline.runbook.engine import POLL_SECONDS, Outcome, StepFailed, call
 from pipeline.runbook.language import LIMITS
@@ -192,6 +192,9 @@ def _run_command(run: "Run", step: Step, inputs: Mapping[str, Any]) -> Outcome:
         parameters=inputs.get("Parameters") or {},
         inputs=inputs,
     )
+    permitted.ask(run, "ssm", "SendCommand", {"DocumentName": request.document_name})
+    for operation in ("ListCommands", "ListCommandInvocations"):  # UG automation-setup: what the action looks with
+        permitted.ask(run, "ssm", operation, {})
     answer = run.seams.command(request) if run.seams.command else None
     if answer is None:
         answer = _sent_command(run, inputs)
@@ -209,7 +212,7 @@ def _run_command(run: "Run", step: Step, inputs: Mapping[str, Any]) -> Outcome:
 
 
 def _sent_command(run: "Run", inputs: Mapping[str, Any]) -> CommandAnswer:
-    ssm = run.client("ssm")
+    ssm = run.engine.client(run.session, "ssm")  # its rights are asked for: AWS looks with other calls than these
     parameters = dict(inputs)
     if parameters.get("Parameters"):
         parameters["Parameters"] = {

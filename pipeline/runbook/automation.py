@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import OvenproofError, UsageError
+from pipeline.runbook import permitted
 from pipeline.runbook.document import Document, Step
 from pipeline.runbook.engine import Outcome, StepFailed, call
 from pipeline.runbook.language import LIMITS
-from pipeline.runbook.permitted import ask_to_start
 from pipeline.runbook.seams import Halt, TargetRequest
 from pipeline.runbook.trace import Execution
 from pipeline.runbook.values import as_texts
@@ -78,7 +78,10 @@ def _once(run: "Run", document: Document, child: _Child) -> Outcome:
 def _start(run: "Run", document: Document, child: _Child) -> Execution:
     from pipeline.runbook.execute import execute_in
 
-    ask_to_start(run, document.name)
+    permitted.ask(run, "ssm", "StartAutomationExecution", {"DocumentName": document.name})
+    permitted.ask(run, "ssm", "GetAutomationExecution", {})
+    if child.account:
+        permitted.ask(run, "sts", "AssumeRole", {})
     execution_id = run.engine.new_id(f"{run.execution_id}/{document.name}")
     try:
         execution = execute_in(

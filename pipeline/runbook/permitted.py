@@ -57,8 +57,7 @@ def refusal(action: str) -> str:
     return f"the role is not allowed to perform {action}"
 
 
-def ask_to_start(run: "Run", document: str) -> None:
-    """What aws:executeAutomation needs for a child, which never reaches a client here. Raises StepFailed."""
-    for operation, given in (("StartAutomationExecution", {"DocumentName": document}), ("GetAutomationExecution", {})):
-        if lacking := lacks(run, "ssm", operation, given):
-            raise StepFailed(f"ssm:{operation} was refused: {CODE}: {refusal(lacking)}")
+def ask(run: "Run", service: str, operation: str, parameters: Mapping[str, Any]) -> None:
+    """For an action that AWS says needs a right, and that calls no client for it here. Raises StepFailed."""
+    if lacking := lacks(run, service, operation, parameters):
+        raise StepFailed(f"{service}:{operation} was refused: {CODE}: {refusal(lacking)}")

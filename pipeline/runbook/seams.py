@@ -151,7 +151,7 @@ class Seams:
                       about executions run here; False: the session answers them
     executions        ended executions by id, this run's added: hand the same mapping to every run over one world, and
                       their documents see each other's
-    permit            asked before each call of a document's steps and scripts: document, service, operation, parameters;
+    permit            asked before each call of steps and scripts: document, service, operation, parameters;
                       the IAM action that it names is refused, "" lets the call go on. `permissions.evaluate` tells it
     isolate_scripts   scripts run in a process of their own, their AWS calls handed over a pipe
     watch             told when a step starts, and when it ends

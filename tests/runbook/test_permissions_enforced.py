@@ -1,13 +1,15 @@
 """A derived policy, enforced while a document runs in the fleet model: it is enough, and none of it is too much."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from pipeline.clock import VirtualClock
 from pipeline.errors import UsageError
-from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet.session import fleet_session
 from pipeline.rehearsal.fleet.spec import example_fleet
 from pipeline.rehearsal.fleet.world import World
@@ -16,6 +18,7 @@ from pipeline.runbook.document import Document, parse_document
 from pipeline.runbook.execute import execute
 from pipeline.runbook.lint import source
 from pipeline.runbook.lint.view import view
+from pipeline.runbook.permitted import Permitted
 from pipeline.runbook.seams import Seams
 from pipeline.runbook.trace import Execution
 
@@ -66,19 +69,13 @@ def run(policy: Mapping[str, Any]) -> Execution:
     world = World(example_fleet("twenty"), clock)
     allowed = permissions.statements(policy)
 
-    class Guarded(World):
-        def call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-            denied = permissions.evaluate(allowed, service, operation, parameters)
-            if denied:
-                raise Refused("AccessDeniedException", f"the role is not allowed to perform {denied}")
-            return super().call(service, operation, parameters)
-
-    world.__class__ = Guarded
+    def permit(_: str, service: str, operation: str, parameters: Mapping[str, Any]) -> str:
+        return permissions.evaluate(allowed, service, operation, parameters)
 
     def find(name: str) -> Document:
         raise UsageError(f"there is no document {name}")
 
-    seams = Seams(session=fleet_session(world), clock=clock, documents=find, account_id="111122223333")
+    seams = Seams(session=fleet_session(world), clock=clock, documents=find, account_id="111122223333", permit=permit)
     return execute(parse_document(TEXT, "Example.yaml"), {"Group": ["example"]}, seams)
 
 
@@ -96,3 +93,31 @@ def test_without_any_of_its_statements_the_document_fails(index: int) -> None:
     execution = run({**POLICY, "Statement": rest})
     assert execution.status == "Failed"
     assert "not allowed to perform" in execution.failure
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.describe_instances(),
+        lambda client: client.get_paginator("describe_instances").paginate(PaginationConfig={"MaxItems": 1}),
+        lambda client: client.get_waiter("instance_running").wait(InstanceIds=["i-0"], WaiterConfig={"Delay": 1}),
+    ],
+    ids=["call", "paginator", "waiter"],
+)
+def test_no_way_of_calling_goes_past_the_policy(ask: Callable[[Any], object]) -> None:
+    asked: list[tuple[str, str, str, Mapping[str, Any]]] = []
+
+    def permit(document: str, service: str, operation: str, parameters: Mapping[str, Any]) -> str:
+        asked.append((document, service, operation, parameters))
+        return "ec2:DescribeInstances"
+
+    run = SimpleNamespace(seams=SimpleNamespace(permit=permit), document=SimpleNamespace(name="Example"))
+    client = Permitted(boto3.Session(region_name="eu-central-1").client("ec2"), cast("Any", run), "ec2")
+
+    with pytest.raises(ClientError, match="not allowed to perform ec2:DescribeInstances") as refused:
+        ask(client)
+
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+    assert [(one[:3], sorted(one[3])) for one in asked] == [
+        (("Example", "ec2", "DescribeInstances"), ["InstanceIds"] if "InstanceIds" in asked[0][3] else [])
+    ]
