@@ -16,7 +16,7 @@ from pipeline.clock import VirtualClock
 from pipeline.documents import document_kind, document_named, document_names, document_text
 from pipeline.engine import model_seams
 from pipeline.rehearsal.fleet.faults import Fault
-from pipeline.rehearsal.fleet.spec import FleetSpec, example_fleet
+from pipeline.rehearsal.fleet.spec import FleetSpec, Profile, example_fleet
 from pipeline.rehearsal.fleet.world import World
 from pipeline.runbook import permissions
 from pipeline.runbook.execute import execute
@@ -111,6 +111,10 @@ def preflights(policies: Policies) -> list[Run]:
         there = run(policies, example_fleet(fleet))
         assert_ended(there.document("Preflight", Group="example", Alarms=ALARMS, Calendar=CALENDAR), there, "Success")
         made.append(there)
+    own = example_fleet("twenty").model_copy(update={"profiles": (Profile(policies=("a-policy-of-its-own",)),)})
+    there = run(policies, own)  # what allows SSM cannot be read off names, so SSM is asked
+    assert_ended(there.document("Preflight", Group="example"), there, "Success")
+    made.append(there)
     dead = run(policies, example_fleet("twenty"))  # a roll whose engine died is asked about
     without_rights_asked(dead, interrupt=stopped_at("die", "ProveCanary")).document("RollFleet", Group="example")
     assert_ended(dead.document("Preflight", Group="example"), dead, "Success")
