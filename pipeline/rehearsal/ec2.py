@@ -9,6 +9,7 @@ UnsupportedOperation and the message says what was asked. Shapes and codes: EC2 
 
 import base64
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ METADATA_ADDRESS = "169.254.169.254:80"
 FILES_ADDRESS = "169.254.0.10:80"
 GUARDDUTY_ADDRESS = "169.254.0.12:443"
 
+_RELEASE_DAY = re.compile(r"-hvm-2(?:\.0|023\.0)\.(\d{8})")
 STATE_CODES = {
     "pending": 0,
     "running": 16,
@@ -168,6 +170,7 @@ class LocalEC2Backend(copies.CopyingBackend, EC2Backend):
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
         self.guests: dict[str, Guest] = {}
+        self._date_releases()
         for base in self.world.bases.values():
             self.show_base(base)
         for record in self.world.hosting.store.records():
@@ -207,6 +210,12 @@ class LocalEC2Backend(copies.CopyingBackend, EC2Backend):
         )
 
     # Images
+
+    def _date_releases(self) -> None:
+        """moto's own images are as old as the cloud; a release says its day in its name, and counts as made then."""
+        for ami in self.amis.values():
+            if day := _RELEASE_DAY.search(ami.name or ""):
+                ami.creation_date = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC)
 
     def show_base(self, base: BaseRecord) -> None:
         image_id = stand_in.image_id(base, self.region_name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clock import Clock
+from pipeline.rehearsal import stand_in
 from pipeline.rehearsal.guardduty_coverage import Agents
 from pipeline.rehearsal.guest import Hosting
 from pipeline.rehearsal.store import BaseRecord, Line
@@ -27,15 +28,18 @@ class World:
     ec2: dict[str, Any] = field(default_factory=dict)  # region -> our EC2 backend
 
     def add_base(self, base: BaseRecord) -> None:
-        """Register a base guest in every region in use, in place of an older one of its line."""
+        """Register a base guest in every region in use; the newest of its line is the one that parameters lead to.
+
+        As in AWS an older release stays an image, and does not become the recommended one again while the newer stands.
+        """
         with self.hosting.lock:
-            if self.bases.get(base.line) == base:
-                return
             old = self.bases.get(base.line)
+            if old == base or (old and old.made > base.made and old.disk.is_file()):
+                return
             self.bases[base.line] = base
             self.hosting.store.remember_base(base)
             for backend in self.ec2.values():
-                if old:
+                if old and stand_in.image_name(old) == stand_in.image_name(base):
                     backend.forget_base(old)
                 backend.show_base(base)
 

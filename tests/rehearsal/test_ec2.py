@@ -46,13 +46,23 @@ def test_a_base_image_says_that_it_is_a_stand_in_and_when_it_was_made(rehearsal:
     assert image["ImageOwnerAlias"] == "amazon"
 
 
-def test_a_newer_base_guest_takes_the_place_of_the_older(rehearsal: Rehearsal) -> None:
+def test_a_newer_base_guest_is_the_recommended_one_and_the_older_stays_an_image(rehearsal: Rehearsal) -> None:
     old = rehearsal.base_image
     rehearsal.image(old)
     base = rehearsal.world.bases["al2"]
-    rehearsal.world.add_base(base.model_copy(update={"digest": "d2", "made": base.made + timedelta(days=1)}))
-    assert refusal(rehearsal.ec2.describe_images, ImageIds=[old])[0] == "InvalidAMIID.NotFound"
+    newer = base.model_copy(update={"digest": "d2", "made": base.made + timedelta(days=1)})
+    rehearsal.world.add_base(newer)
+    assert rehearsal.image(old)["State"] == "available"
     assert rehearsal.image(rehearsal.base_image)["Name"].endswith("2.0.20261121-x86_64-ebs")
+    rehearsal.world.add_base(base)
+    assert rehearsal.world.bases["al2"] == newer
+
+
+def test_another_guest_of_the_same_day_takes_the_place_of_the_one_before(rehearsal: Rehearsal) -> None:
+    old = rehearsal.base_image
+    rehearsal.image(old)
+    rehearsal.world.add_base(rehearsal.world.bases["al2"].model_copy(update={"digest": "d2"}))
+    assert refusal(rehearsal.ec2.describe_images, ImageIds=[old])[0] == "InvalidAMIID.NotFound"
 
 
 # Instances
