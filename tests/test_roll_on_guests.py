@@ -4,6 +4,7 @@ First GuardDuty's data endpoint is cut while the canary boots, and the gate has 
 again, with the endpoint back.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.engine import Ended, ModelEngine, open_guests
 from pipeline.rehearsal.fleet.invariants import STATE_TAG, Broken, Expectations
 from pipeline.rehearsal.fleet.world import World
 from pipeline.roll import RollRequest
-from tests.end_to_end import OwnCloud, Proven
+from tests.end_to_end import OwnCloud, Proven, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +129,16 @@ def test_capacity_was_held_and_no_rule_of_a_roll_broken(rolls: tuple[Rolled, Rol
     _, rolled = rolls
 
     assert rolled.broken == ()
+
+
+def test_an_interrupted_roll_leaves_no_guest(own_cloud: OwnCloud, proven: Proven) -> None:
+    before = own_cloud.standing()
+    command = own_cloud.start("roll", "--guests")
+    command.until(f"booting guests of {proven.record.base.name}")
+    wait_for(lambda: len(own_cloud.guest_processes()) == 2, "two guests boot", timeout_seconds=60)
+
+    command.signal(signal.SIGINT)
+    ended = command.end()
+
+    assert ended.exit_code == 130, ended.output
+    assert own_cloud.standing() == before
