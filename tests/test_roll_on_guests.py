@@ -4,6 +4,7 @@ First GuardDuty's data endpoint is cut while the canary boots, and the gate has 
 again, with the endpoint back.
 """
 
+import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Rolled:
     """A roll that has ended: what the document said, and what the guests say."""
 
     ended: Ended
-    steps: tuple[str, ...]
+    proofs: tuple[list[dict[str, Any]], ...]  # for each time that hosts were proven, what each of them showed
     kernels: dict[str, str]  # of the group's hosts, by their own word
     images: dict[str, str]  # the same, by EC2's
     coverage: dict[str, str]
@@ -42,8 +43,12 @@ class Rolled:
 
 
 def roll(cloud: OwnCloud, engine: ModelEngine, world: World, expected: Expectations) -> Rolled:
-    steps: list[str] = []
-    ended = engine.run(f"{PREFIX}RollFleet", PARAMETERS, steps.append)
+    executions = engine.seams.executions
+    earlier = set(executions)
+    ended = engine.run(f"{PREFIX}RollFleet", PARAMETERS, lambda _: None)
+    proofs = [
+        one for key, one in executions.items() if key not in earlier and one.document == f"{PREFIX}ProveInstances"
+    ]
     broken = world.broken(expected)
     group = world.groups.all["example"]
     session, detector = cloud.session, runtime_monitoring_detector(cloud.session)
@@ -54,7 +59,7 @@ def roll(cloud: OwnCloud, engine: ModelEngine, world: World, expected: Expectati
     }
     return Rolled(
         ended=ended,
-        steps=tuple(steps),
+        proofs=tuple(json.loads(one.outputs["Prove.Hosts"]) for one in proofs),
         kernels={host: one.stdout.strip() for host, one in said.items()},
         images={host: instances[host] for host in group.hosts},
         coverage={host: coverage_of(session, detector, host).status for host in group.hosts},
@@ -93,8 +98,12 @@ def test_without_an_endpoint_the_gate_refuses_the_canary_and_says_why(rolls: tup
     refused, _ = rolls
 
     assert refused.ended.status == "Failed"
-    assert "step ProveCanary: Not proven" in refused.ended.failure
-    assert "coverage ABSENT: GuardDuty has not heard of it: does the VPC have an endpoint" in refused.ended.failure
+    assert "step ProveCanary: Not proven: step Prove: 1 of 1 hosts are not proven" in refused.ended.failure
+    [[canary]] = refused.proofs
+    assert canary["coverage"] == "ABSENT"
+    assert canary["problems"][-1].startswith("coverage ABSENT: GuardDuty has not heard of ")
+    assert "com.amazonaws.<region>.guardduty-data" in canary["problems"][-1]
+    assert canary["instance"] not in refused.running
 
 
 def test_a_refused_group_is_back_on_the_old_image_with_nothing_left(
@@ -122,7 +131,11 @@ def test_two_guests_are_rolled_to_the_baked_kernel_and_are_covered(
     assert list(rolled.coverage.values()) == ["HEALTHY"] * 2
     assert not set(rolled.images) & set(refused.images)
     assert rolled.running == set(rolled.images)
-    assert sum("2 hosts proved themselves" in step for step in rolled.steps) == 1
+    assert [len(hosts) for hosts in rolled.proofs] == [1, 2]
+    for host in rolled.proofs[-1]:
+        assert (host["kernel"], host["coverage"], host["problems"]) == (proven.record.guest.kernel, "HEALTHY", [])
+        assert host["checks"]["passed"] > 100
+        assert not host["carried"]
 
 
 def test_capacity_was_held_and_no_rule_of_a_roll_broken(rolls: tuple[Rolled, Rolled]) -> None:
