@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from typing import Any, Final
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.text import Text as Styled
@@ -116,7 +117,7 @@ def _sarif_result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
     if (span.end_line, span.end_column) > (span.line, span.column):
         region |= {"endLine": span.end_line, "endColumn": max(span.end_column, 1)}
     place: dict[str, Any] = {
-        "physicalLocation": {"artifactLocation": {"uri": finding.file.replace("\\", "/")}, "region": region}
+        "physicalLocation": {"artifactLocation": {"uri": quote(finding.file.replace("\\", "/"))}, "region": region}
     }
     if finding.step:
         place["logicalLocations"] = [{"name": finding.step, "kind": "member"}]

@@ -125,3 +125,12 @@ def test_a_least_policy_is_printed_and_is_enough(document: Path, capsys: pytest.
     policy.parent.mkdir()
     policy.write_text(capsys.readouterr().out)
     assert main([str(document), "--strict"]) == 0
+
+
+def test_sarif_names_a_file_by_an_uri(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a document 100%.yaml"
+    file.write_text('schemaVersion: "0.3"\nmainSteps: []\n')
+    main([str(file), "--format", "sarif"])
+    (result,) = json.loads(capsys.readouterr().out)["runs"][0]["results"]
+    uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert uri == f"{tmp_path}/a%20document%20100%25.yaml"
