@@ -38,7 +38,7 @@ from pipeline.whole_file import write_whole
 SHAPES: Final = ("twenty", "single", "tight", "managed-draining")
 SWAPPED: Final = ("gpu",)
 TAKES_A_TASK: Final = ("drain-stuck", "spot-interruption")
-TAKES_CAPACITY: Final = ("spot-interruption", "agent-never-connects")
+TAKES_CAPACITY: Final = ("spot-interruption",)
 
 Documents = Callable[[str], Document]
 
@@ -136,9 +136,14 @@ def _expected(case: Case, first: Execution) -> Expectations:
     # Where root volumes are replaced, one host at a time is out of service.
     kept = (hosts - 1) * 100 // hosts if case.fleet in SWAPPED else 100
     low = 0 if kind in TAKES_CAPACITY else kept
+    # A swapped host cannot come back to the cluster then, and ECS's own draining begins when Auto Scaling ends a host,
+    # whether ECS knows the host's successor or not.
+    drained_early = kind == "agent-never-connects" and (
+        case.fleet in SWAPPED or any(one.managed_draining for one in fleet_of(case.fleet).clusters)
+    )
     return Expectations(
         capacity=low,
-        ready=low,
+        ready=0 if drained_early else low,
         kills=kind in TAKES_A_TASK,
         moves=1 if calm and surge and first.status == "Success" else None,
     )

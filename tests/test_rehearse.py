@@ -68,6 +68,37 @@ def test_a_canary_that_does_not_prove_itself_brings_the_group_back(fault: str, f
     assert "ProveCanary" in rehearsal.outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("case", "status", "ended"),
+    [
+        # Where there is no room to double, what is useless on the new image gives its room to hosts of the old one.
+        ("tight; fault agent-never-connects", "Failed", "old"),
+        ("tight; fault task-will-not-start", "Failed", "old"),
+        ("tight; fault task-will-not-start first=1; switch refresh_order=newest-first", "Failed", "old"),
+        # A host is let go before Auto Scaling would give up.
+        ("tight; fault drain-stuck image=old; switch held_is_stuck=yes", "Failed", "old"),
+        # The way back ends when tasks are healthy for whoever asks.
+        ("tight; fault task-will-not-start; switch healthy_without_balancer=after-40-s", "Failed", "old"),
+        # A host that never joins the cluster is not rolled.
+        ("managed-draining; fault agent-never-connects first=1", "Failed", "old"),
+        # What somebody else asks for in the last seconds comes after the roll.
+        ("single; fault scale-out-mid-way after=260.0", "Success", "new"),
+    ],
+)
+def test_what_once_broke_a_rule_ends_well(case: str, status: str, ended: str) -> None:
+    outcome = judge(case)
+
+    assert outcome.broken == ()
+    assert (outcome.status, outcome.ended) == (status, ended)
+
+
+def test_no_task_is_killed_on_a_way_back_from_tasks_that_do_not_start() -> None:
+    rehearsal = rehearse_case(parse_case("tight; fault task-will-not-start"))
+
+    assert rehearsal.outcome.seconds < 3600
+    assert rehearsal.world.calls["autoscaling.TerminateInstanceInAutoScalingGroup"] == 2
+
+
 def test_a_step_that_is_not_there_is_said() -> None:
     with pytest.raises(UsageError, match="RollFleet has no step Nowhere"):
         rehearse_case(parse_case("twenty; cancel before Nowhere"))

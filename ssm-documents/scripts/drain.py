@@ -5,6 +5,7 @@ calls is harmless when made twice, so an attempt that broke off is simply follow
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -26,7 +27,9 @@ from fleetview import (
 
 HEARTBEAT_AFTER_SECONDS = 3000
 MANAGED_HOOK = "ecs-managed-draining-termination-hook"
+JOINING_SECONDS = 600
 STALLED_SECONDS = 60
+STUCK_SECONDS = 300
 SWAPPING = "ReplacingRootVolume"
 GOING = ("Terminating", SWAPPING)
 HELD = ("Terminating:Wait", "ReplacingRootVolume:Wait")
@@ -36,11 +39,17 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     """In: Group, Cluster, Version and Image (what is to stay), RefreshId (may be empty), Since (seconds since 1970),
     DrainTimeoutSeconds, OnTimeout (`fail`, `skip-host`, `proceed`), TimeoutSeconds for the whole, Alarms,
     Together (`yes`: every host that has to go drains at once, when all that stay are ready, so that no task lands on
-    one that will go; `no`: those that the refresh has chosen, as they come), Back (`yes` on the way back: the group's
-    latest refresh is the one).
+    one that will go; `no`: those that the refresh has chosen, as they come).
 
     Out: State `done` or `failed`, Reason, Stopped (hosts whose tasks went down with them because of `proceed`).
     """
+    return drain(events)
+
+
+def drain(events: dict[str, Any], *, end: Callable[[str], None] | None = None, daemons: int = 0) -> dict[str, Any]:
+    """As `handler`. On the way back, where the group's latest refresh is the one, `end` ends a host, and
+    `daemons` is how many tasks a host runs at most that are no work of its own."""
+    back = end is not None
     stopped: list[str] = []
     launching = {"at": time.time()}
     since = float(events["Since"])
@@ -53,7 +62,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
             return failed(f"the group {events['Group']} is gone", stopped)
         if loud := firing(events["Alarms"]):
             return failed(f"alarm not quiet: {', '.join(loud)}", stopped)
-        refresh = refresh_state(events["Group"], events["RefreshId"], back=events["Back"] == "yes")
+        refresh = refresh_state(events["Group"], events["RefreshId"], back=back)
         instances = {i["InstanceId"]: i for i in group["Instances"] if i["LifecycleState"] != "Terminated"}
         leaving = {one for one, i in instances.items() if i["LifecycleState"].startswith(GOING)}
         wanted = {one for one, i in instances.items() if is_on(i, events["Version"], events["Image"])} - leaving
@@ -65,6 +74,12 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         set_state(events["Cluster"], resting, "DRAINING", "ACTIVE")
         at_rest = refresh.get("Status") not in ACTIVE_REFRESH and not resting
         if at_rest and set(instances) == staying and len(staying) >= desired:
+            strangers = [one for one in sorted(staying) if not is_ready(hosts.get(one))]
+            ended = refresh["EndTime"].timestamp() if "EndTime" in refresh else since
+            if strangers and time.time() - max(since, ended) <= JOINING_SECONDS:
+                return {"State": "waiting", "Reason": f"not in the cluster yet: {', '.join(strangers[:5])}"}
+            if strangers and not back:
+                return failed(f"in service, but not in {events['Cluster']}: {', '.join(strangers[:5])}", stopped)
             return {
                 "State": "done",
                 "Reason": f"{len(staying)} hosts of version {events['Version']} are in service and no other",
@@ -72,16 +87,30 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
                 "Now": str(time.time()),
             }
         status = refresh.get("Status")
-        if status in ("Failed", "RollbackFailed") or (status == "Cancelled" and events["Back"] != "yes"):
+        if status in ("Failed", "RollbackFailed") or (status == "Cancelled" and not back):
             return failed(f"the instance refresh is {status}: {refresh.get('StatusReason', '')}", stopped)
         going = leaving
+        idle: set[str] = set()
         if events["Together"] == "yes":
             ready = sum(is_ready(hosts.get(one)) for one in staying)
             if ready < len(wanted):
                 launching["at"] = time.time()
             # Without room to double, the refresh launches no more until some have gone: waiting would not end.
-            stalled = time.time() - launching["at"] >= STALLED_SECONDS
-            going = leaving | old if ready >= desired else leaving if stalled else set()
+            still = time.time() - launching["at"]
+            going = leaving | old if ready >= desired else leaving if still >= STALLED_SECONDS else set()
+            if end is not None and ready < desired and still >= STUCK_SECONDS:
+                idle = {one for one in old | leaving if is_idle(hosts.get(one), daemons)}
+            if end is not None and idle & old:
+                # Tasks find no place elsewhere, as these hosts take the room of their successors: InService and yet
+                # without an agent, or with tasks that start in vain. The refresh ends none before it has launched.
+                on = {one for one in leaving if is_on(instances[one], events["Version"], events["Image"])}
+                empty = [one for one in sorted(idle & old) if is_empty(events["Cluster"], hosts.get(one))]
+                for one in empty[: max(0, desired - len(wanted) - len(leaving - on))]:
+                    end(one)
+                # Meanwhile tasks may stay where they are: those hosts are what ECS has until then.
+                kept = on - idle if events["OwnHook"] == "yes" else set()
+                set_state(events["Cluster"], [hosts[one] for one in sorted(kept)], "DRAINING", "ACTIVE")
+                going = going - kept | idle
         # Never more at once than ECS can do without.
         spare = sum(is_ready(hosts.get(one)) for one in staying | old | leaving) - desired
         swapped = [one for one in sorted(going) if instances[one]["LifecycleState"].startswith(SWAPPING)]
@@ -119,6 +148,16 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         return {"State": "waiting", "Reason": reason}
 
     return wait_for(look)
+
+
+def is_idle(host: dict[str, Any] | None, daemons: int) -> bool:
+    """Whether no task but daemons runs on the host, as where ECS does not know it or its tasks do not start."""
+    return host is None or not host["agentConnected"] or int(host["runningTasksCount"]) <= daemons
+
+
+def is_empty(cluster: str, host: dict[str, Any] | None) -> bool:
+    """Whether nothing runs on the host and ECS places nothing on it."""
+    return not is_ready(host) and not tasks_on(cluster, host)
 
 
 def tasks_on(cluster: str, host: dict[str, Any] | None) -> int:

@@ -507,6 +507,8 @@ class Groups:
         if host.state.startswith("Terminat") or host.group is None:
             return
         self._activity(host.group, f"Terminating EC2 instance: {host.id}", cause, "Successful")
+        if host.state == "InService" and self.world.is_useless(host):
+            host.group.useless += 1
         host.actions.clear()
         if host.alive and self._hold(host, TERMINATING):
             self.set_state(host, "Terminating:Wait")

@@ -81,12 +81,13 @@ class Watch:
                 continue
             serving, ready = group.serving, group.ready
             if serving >= floor and ready >= floor:
-                group.excused = 0
+                group.excused = group.useless = 0
                 if serving >= group.desired > floor and ready >= group.desired:
                     group.floor = group.desired  # a scale-out has arrived
                 continue
             now = self.world.t
-            share = (serving + group.excused) / floor
+            # A host on which nothing can run counts for Auto Scaling, but to send it away takes nothing from the fleet.
+            share = (serving + group.excused + group.useless) / floor
             if share < group.lowest_serving[0]:
                 group.lowest_serving = (share, now)
             share = (ready + group.excused) / floor
@@ -197,10 +198,21 @@ class Watch:
         for host in group.hosts.values():
             if host.state != "InService":
                 states[host.state] = states.get(host.state, 0) + 1
+        # Somebody else's scale-out in the last seconds is on its way: no roll can wait for what comes after it.
+        arriving = min(states.get("Pending", 0), group.desired - group.floor)
+        if arriving == states.get("Pending", 0):
+            states.pop("Pending", None)
         if states.get("Standby", 0) <= self._standby[name]:
             states.pop("Standby", None)
         if states:
             found.append(("hosts in service", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))))
+        strangers = [
+            host.id
+            for host in group.hosts.values()
+            if host.state == "InService" and (host.container is None or not host.container.connected)
+        ]
+        if len(strangers) > group.desired - group.floor:
+            found.append(("hosts in the cluster", f"{len(strangers)} are in service without it: {strangers[0]}"))
         old = sum(not host.new for host in group.hosts.values())
         new = len(group.hosts) - old
         if old and new:
@@ -241,7 +253,7 @@ class Watch:
         wanted = (spec.min_size, group.expected, spec.max_size)
         if sizes != wanted:
             found.append(("size as before", f"min, desired, max are {sizes}, were {wanted}"))
-        if len([host for host in group.hosts.values() if host.state == "InService"]) != group.desired:
+        if group.serving + arriving != group.desired:
             found.append(("as many hosts as desired", f"{group.serving} in service, {group.desired} desired"))
         return found
 

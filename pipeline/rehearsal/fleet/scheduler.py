@@ -148,8 +148,7 @@ class Scheduler:
                     self.stop(task, "Host is draining")
                 else:
                     self._retire(task)
-        if managed:
-            self._drained(container)
+        self._drained(container)
 
     def _status(self, container: ContainerInstance, status: str) -> None:
         if container.status != status:
@@ -164,9 +163,12 @@ class Scheduler:
         return container.status
 
     def _drained(self, container: ContainerInstance) -> None:
-        """Tell the group when ECS's own hook may let a host go: only daemons are left, and those are stopped last."""
+        """Stop daemons once nothing else is left on a draining host, and then let ECS's own hook, if any, let it go.
+
+        ECS developer guide, daemon services: on a host that becomes DRAINING they are stopped, after all others.
+        """
         host = container.host
-        if container.status != "DRAINING" or not any(action.hook.managed for action in host.actions):
+        if container.status != "DRAINING":
             return
         rest = [task for task in container.tasks.values() if task.desired == "RUNNING" or task.status != "STOPPED"]
         daemons = [task for task in rest if task.service is not None and task.service.spec.scheduling == "DAEMON"]
@@ -175,7 +177,7 @@ class Scheduler:
         for task in daemons:
             if task.desired == "RUNNING":
                 self.stop(task, "Host is draining")
-        if not rest:
+        if not rest and any(action.hook.managed for action in host.actions):
             self.world.after(0, self.world.groups.managed_drain_over, host)
 
     def lose(self, host: Host, *, rebooting: bool = False) -> None:

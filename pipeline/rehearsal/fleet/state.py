@@ -250,6 +250,7 @@ class GroupState:
     retry_launch: float = 0
     keep_excess: bool = False
     excused: int = 0  # hosts that a fault took away and that are not replaced yet
+    useless: int = 0  # hosts that a fault kept from serving, sent away and not replaced yet
     serving: int = 0  # hosts InService and alive: what Auto Scaling counts
     ready: int = 0  # hosts that ECS can use or that still serve: connected, ACTIVE, alive
     floor: int = 0  # what `serving` and `ready` must not go below, at 100 %

@@ -23,7 +23,7 @@ class Switches:
     cancel_waits_for_held    whether Cancelling lasts until hosts in a termination hook are gone
     cancelled_excess         hosts above the desired number after a cancelled refresh: scaled in, or kept
     scale_out_launches       what a scale-out during a refresh launches: the desired configuration, or the saved one
-    root_swap_registers      a host with a new root volume: the same container instance, or another one
+    root_swap_registers      a host with a new root volume: another container instance, or the same one
     coverage_lag             coverage as late as the fleet file says, or ten times as late
     describe_lag             what is read is current, or some seconds old
     protection_holds_drain   whether a protected task stays on a draining host until its protection ends
@@ -42,7 +42,7 @@ class Switches:
     cancel_waits_for_held: Literal["no", "yes"] = "no"
     cancelled_excess: Literal["scaled-in", "kept"] = "scaled-in"
     scale_out_launches: Literal["desired", "saved"] = "desired"
-    root_swap_registers: Literal["same", "another"] = "another"
+    root_swap_registers: Literal["another", "same"] = "another"
     coverage_lag: Literal["short", "long"] = "short"
     describe_lag: Literal["none", "seconds"] = "none"
     protection_holds_drain: Literal["yes", "no"] = "yes"

@@ -320,6 +320,10 @@ class World:
                 return fault
         return None
 
+    def is_useless(self, host: Host) -> bool:
+        """Whether a fault keeps a host from serving tasks at all: whoever counts it in service is mistaken."""
+        return bool(self.struck("agent-never-connects", host) or self.struck_now("task-will-not-start", host))
+
     def _plant(self) -> None:
         """Put the faults that come by themselves on the calendar."""
         for fault in self.faults:
