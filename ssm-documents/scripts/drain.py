@@ -46,10 +46,10 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     return drain(events)
 
 
-def drain(events: dict[str, Any], *, end: Callable[[str], None] | None = None, daemons: int = 0) -> dict[str, Any]:
-    """As `handler`. On the way back, where the group's latest refresh is the one, `end` ends a host, and
-    `daemons` is how many tasks a host runs at most that are no work of its own."""
-    back = end is not None
+def drain(events: dict[str, Any], room: Callable[..., set[str]] | None = None) -> dict[str, Any]:
+    """As `handler`. On the way back, where the group's latest refresh is the one, `room` is asked when nothing moves
+    any more: with the hosts, those of ECS, the ids of those leaving, unwanted, wanted, going. It answers which go."""
+    back = room is not None
     stopped: list[str] = []
     launching = {"at": time.time()}
     since = float(events["Since"])
@@ -90,7 +90,6 @@ def drain(events: dict[str, Any], *, end: Callable[[str], None] | None = None, d
         if status in ("Failed", "RollbackFailed") or (status == "Cancelled" and not back):
             return failed(f"the instance refresh is {status}: {refresh.get('StatusReason', '')}", stopped)
         going = leaving
-        idle: set[str] = set()
         if events["Together"] == "yes":
             ready = sum(is_ready(hosts.get(one)) for one in staying)
             if ready < len(wanted):
@@ -98,19 +97,8 @@ def drain(events: dict[str, Any], *, end: Callable[[str], None] | None = None, d
             # Without room to double, the refresh launches no more until some have gone: waiting would not end.
             still = time.time() - launching["at"]
             going = leaving | old if ready >= desired else leaving if still >= STALLED_SECONDS else set()
-            if end is not None and ready < desired and still >= STUCK_SECONDS:
-                idle = {one for one in old | leaving if is_idle(hosts.get(one), daemons)}
-            if end is not None and idle & old:
-                # Tasks find no place elsewhere, as these hosts take the room of their successors: InService and yet
-                # without an agent, or with tasks that start in vain. The refresh ends none before it has launched.
-                on = {one for one in leaving if is_on(instances[one], events["Version"], events["Image"])}
-                empty = [one for one in sorted(idle & old) if is_empty(events["Cluster"], hosts.get(one))]
-                for one in empty[: max(0, desired - len(wanted) - len(leaving - on))]:
-                    end(one)
-                # Meanwhile tasks may stay where they are: those hosts are what ECS has until then.
-                kept = on - idle if events["OwnHook"] == "yes" else set()
-                set_state(events["Cluster"], [hosts[one] for one in sorted(kept)], "DRAINING", "ACTIVE")
-                going = going - kept | idle
+            if room is not None and ready < desired and still >= STUCK_SECONDS:
+                going = room(events, group, instances, hosts, leaving, old, wanted, going)
         # Never more at once than ECS can do without.
         spare = sum(is_ready(hosts.get(one)) for one in staying | old | leaving) - desired
         swapped = [one for one in sorted(going) if instances[one]["LifecycleState"].startswith(SWAPPING)]
@@ -148,16 +136,6 @@ def drain(events: dict[str, Any], *, end: Callable[[str], None] | None = None, d
         return {"State": "waiting", "Reason": reason}
 
     return wait_for(look)
-
-
-def is_idle(host: dict[str, Any] | None, daemons: int) -> bool:
-    """Whether no task but daemons runs on the host, as where ECS does not know it or its tasks do not start."""
-    return host is None or not host["agentConnected"] or int(host["runningTasksCount"]) <= daemons
-
-
-def is_empty(cluster: str, host: dict[str, Any] | None) -> bool:
-    """Whether nothing runs on the host and ECS places nothing on it."""
-    return not is_ready(host) and not tasks_on(cluster, host)
 
 
 def tasks_on(cluster: str, host: dict[str, Any] | None) -> int:

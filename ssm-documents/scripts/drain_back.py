@@ -10,15 +10,51 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
-from drain import drain
-from fleetview import error_code, services_of
+from drain import drain, set_state, tasks_on
+from fleetview import error_code, is_on, is_ready, services_of
+
+Hosts = dict[str, dict[str, Any]]
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """In and out: as drain.py has it."""
+    """In and out: as drain.py has it, and OwnHook (`yes`: the documents drain, `no`: ECS does)."""
     services = services_of(events["Cluster"]) if events["Cluster"] else []
     daemons = sum(one.get("schedulingStrategy") == "DAEMON" for one in services)
-    return drain(events, end=end, daemons=daemons)
+
+    def room(
+        events: dict[str, Any],
+        group: dict[str, Any],
+        instances: Hosts,
+        hosts: Hosts,
+        leaving: set[str],
+        old: set[str],
+        wanted: set[str],
+        going: set[str],
+    ) -> set[str]:
+        """Which hosts are to go now. Ends those that nothing runs on; the tasks of others stay where they are until
+        their successors have come, as those hosts are all that ECS has until then."""
+        idle = {one for one in old | leaving if is_idle(hosts.get(one), daemons)}
+        if not idle & old:
+            return going
+        on = {one for one in leaving if is_on(instances[one], events["Version"], events["Image"])}
+        empty = [one for one in sorted(idle & old) if is_empty(events["Cluster"], hosts.get(one))]
+        for one in empty[: max(0, group["DesiredCapacity"] - len(wanted) - len(leaving - on))]:
+            end(one)
+        kept = on - idle if events["OwnHook"] == "yes" else set()
+        set_state(events["Cluster"], [hosts[one] for one in sorted(kept)], "DRAINING", "ACTIVE")
+        return (going - kept) | idle
+
+    return drain(events, room)
+
+
+def is_idle(host: dict[str, Any] | None, daemons: int) -> bool:
+    """Whether no task but daemons runs on the host, as where ECS does not know it or its tasks do not start."""
+    return host is None or not host["agentConnected"] or int(host["runningTasksCount"]) <= daemons
+
+
+def is_empty(cluster: str, host: dict[str, Any] | None) -> bool:
+    """Whether nothing runs on the host and ECS places nothing on it."""
+    return not is_ready(host) and not tasks_on(cluster, host)
 
 
 def end(instance: str) -> None:
