@@ -331,6 +331,24 @@ def rehearse(_: Context, fleet: list[str], case: str = "", quick: bool = False, 
 @task(
     help={
         "group": "the Auto Scaling group",
+        "region": REGION_HELP,
+        "out": "the file to write; the group's name with .yaml unless given",
+        "image": "the image to be rolled onto; the promoted one unless given",
+        "alarm": "a CloudWatch alarm that a roll is to watch; may be given several times",
+    },
+    iterable=["alarm"],
+)
+@tells_errors
+def snapshot_fleet(_: Context, alarm: list[str], group: str, region: str = "", out: str = "", image: str = "") -> None:
+    """Write a fleet file of a group in AWS, by calls that only read, to rehearse its roll here."""
+    from pipeline import snapshot_fleet as snapshots
+
+    print(snapshots.snapshot_fleet(group, region=region, out=out, image=image, alarms=alarm))
+
+
+@task(
+    help={
+        "group": "the Auto Scaling group",
         "instance": "a host; may be given several times",
         "fleet": FLEET_HELP,
         "on": ON_HELP,
