@@ -194,24 +194,12 @@ def test_the_generated_policy_is_enough(name: str) -> None:
     RUNS[name](generated())
 
 
-NEVER_ASKED = {("Ovenproof-RollBack", "cloudwatch:DescribeAlarms")}
-"""Statements for a call that a script makes only of what no step hands to it: the way back waits for no alarm."""
-
-
-@pytest.mark.parametrize(("name", "action"), NEVER_ASKED)
-def test_a_call_that_no_step_leads_to_is_not_made(name: str, action: str) -> None:
-    less = tuple(one for one in generated()[name] if one.actions != (action,))
-    assert len(less) == len(generated()[name]) - 1
-    RUNS[name]({**generated(), name: less})
-
-
 @pytest.mark.parametrize(
     ("name", "statement"),
     [
         pytest.param(name, number, id=f"{name.removeprefix('Ovenproof-')}-{one.sid}")
         for name, statements in generated().items()
         for number, one in enumerate(statements)
-        if (name, *one.actions) not in NEVER_ASKED
     ],
 )
 def test_without_any_of_its_statements_the_document_does_not_come_through(name: str, statement: int) -> None:

@@ -43,12 +43,15 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
 
     Out: State `done` or `failed`, Reason, Stopped (hosts whose tasks went down with them because of `proceed`).
     """
-    return drain(events)
+    return drain(events, lambda: firing(events["Alarms"]))
 
 
-def drain(events: dict[str, Any], room: Callable[..., set[str]] | None = None) -> dict[str, Any]:
-    """As `handler`. On the way back, where the group's latest refresh is the one, `room` is asked when nothing moves
-    any more: with the hosts, those of ECS, the ids of those leaving, unwanted, wanted, going. It answers which go."""
+def drain(
+    events: dict[str, Any], loud: Callable[[], list[str]], room: Callable[..., set[str]] | None = None
+) -> dict[str, Any]:
+    """As `handler`; `loud` tells which alarms are not quiet. On the way back, where the group's latest refresh is the
+    one, `room` is asked when nothing moves any more: with the hosts, those of ECS, the ids of those leaving, unwanted,
+    wanted, going. It answers which go."""
     back = room is not None
     stopped: list[str] = []
     launching = {"at": time.time()}
@@ -60,8 +63,8 @@ def drain(events: dict[str, Any], room: Callable[..., set[str]] | None = None) -
         group = group_named(events["Group"])
         if group is None:
             return failed(f"the group {events['Group']} is gone", stopped)
-        if loud := firing(events["Alarms"]):
-            return failed(f"alarm not quiet: {', '.join(loud)}", stopped)
+        if alarms := loud():
+            return failed(f"alarm not quiet: {', '.join(alarms)}", stopped)
         refresh = refresh_state(events["Group"], events["RefreshId"], back=back)
         instances = {i["InstanceId"]: i for i in group["Instances"] if i["LifecycleState"] != "Terminated"}
         leaving = {one for one, i in instances.items() if i["LifecycleState"].startswith(GOING)}

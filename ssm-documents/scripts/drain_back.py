@@ -17,7 +17,7 @@ Hosts = dict[str, dict[str, Any]]
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """In and out: as drain.py has it, and OwnHook (`yes`: the documents drain, `no`: ECS does)."""
+    """In and out: as drain.py has it without Alarms, and OwnHook (`yes`: the documents drain, `no`: ECS does)."""
     services = services_of(events["Cluster"]) if events["Cluster"] else []
     daemons = sum(one.get("schedulingStrategy") == "DAEMON" for one in services)
 
@@ -44,7 +44,7 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         set_state(events["Cluster"], [hosts[one] for one in sorted(kept)], "DRAINING", "ACTIVE")
         return (going - kept) | idle
 
-    return drain(events, room)
+    return drain(events, list, room)  # no alarm keeps a way back from going on
 
 
 def is_idle(host: dict[str, Any] | None, daemons: int) -> bool:

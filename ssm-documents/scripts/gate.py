@@ -1,6 +1,7 @@
 """The gate: services steady, for a while where asked, and alarms quiet. Reads only; that it stays shut is a verdict."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fleetview import firing, is_steady, services_of, wait_for
@@ -13,11 +14,16 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
 
     Out: State `open` or `shut`, Reason.
     """
+    return gate(events, lambda: firing(events["Alarms"]))
+
+
+def gate(events: dict[str, Any], loud: Callable[[], list[str]]) -> dict[str, Any]:
+    """As `handler`; `loud` tells which alarms are not quiet."""
     steady: list[float] = []
 
     def look() -> dict[str, Any]:
-        if loud := firing(events["Alarms"]):
-            return {"State": "shut", "Reason": f"alarm not quiet: {', '.join(loud)}"}
+        if alarms := loud():
+            return {"State": "shut", "Reason": f"alarm not quiet: {', '.join(alarms)}"}
         services = services_of(events["Cluster"]) if events["Cluster"] else []
         restless = [one for one in services if not is_steady(one)]
         if restless:

@@ -292,7 +292,7 @@ LANES = {
     "single": ("surge", (100, 200), "yes", (1, 0)),
     "tight": ("rolling", (100, 133), "yes", (1, 17)),
     "managed-draining": ("surge", (100, 200), "no", (1, 13)),
-    "gpu": ("replace-root-volume", (66, None), "yes", (1, 0)),
+    "gpu": ("replace-root-volume", (66, None), "yes", (1, 33)),
 }
 
 
