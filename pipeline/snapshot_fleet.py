@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -22,13 +23,13 @@ from pipeline.catalog import load_catalog
 from pipeline.chunks import chunks
 from pipeline.errors import CloudError, UsageError
 from pipeline.rehearsal.fleet import spec as fleet
+from pipeline.rehearsal.fleet.groups import MANAGED_HOOK
 from pipeline.tags import STATE
 from pipeline.target import aws_session
 from pipeline.whole_file import write_whole
 
 PARAMETER: Final = "/ovenproof/ecs-al2-kernel-5.10/x86_64"  # RollFleet's default for ImageParameter
 POLICY: Final = "pipeline/policies/snapshot-caller.yaml"
-MANAGED_HOOK: Final = "ecs-managed-draining-termination-hook"  # the model brings it with managed draining
 KEPT: Final = (  # of a template: what preflight judges and launches depend on
     *("ImageId", "InstanceType", "IamInstanceProfile", "MetadataOptions", "BlockDeviceMappings", "SecurityGroupIds"),
     *("InstanceMarketOptions", "CapacityReservationSpecification"),
@@ -220,12 +221,13 @@ class Reader:
         agent = load_catalog().agent.version
         return tuple(image_of(one, agent if one["ImageId"] == new else heard, now) for one in shown)
 
+    @cached_property
     def detector(self) -> str:
         return next(iter(self.all("guardduty", "list_detectors", "DetectorIds")), "")
 
     def agent(self, hosts: Sequence[str]) -> str | None:
         """The version of GuardDuty's agent on most of the hosts; none where GuardDuty hears of none."""
-        detector, versions = self.detector(), Counter[str]()
+        detector, versions = self.detector, Counter[str]()
         for some in chunks(hosts, 50) if detector else ():
             criteria = [{"CriterionKey": "INSTANCE_ID", "FilterCondition": {"Equals": some}}]
             for one in self.all(
@@ -241,10 +243,9 @@ class Reader:
         return versions.most_common(1)[0][0] if versions else None
 
     def runtime_monitoring(self) -> bool:
-        detector = self.detector()
-        if not detector:
+        if not self.detector:
             return False
-        features = self.client("guardduty").get_detector(DetectorId=detector).get("Features", [])
+        features = self.client("guardduty").get_detector(DetectorId=self.detector).get("Features", [])
         return any(one["Name"] == "RUNTIME_MONITORING" and one["Status"] == "ENABLED" for one in features)
 
     def types(self, names: Iterable[str]) -> dict[str, fleet.InstanceType]:
@@ -262,6 +263,7 @@ class Reader:
 
     def quota(self, kinds: Mapping[str, fleet.InstanceType], hosts: Sequence[str]) -> int:
         """The quota's vCPUs that are for this group: what others use of it is taken off."""
+        own = set(hosts)
         families = {re.match("[a-z]*", kind)[0] for kind in kinds}  # type: ignore[index]  # matches always
         code, members = next(((code, of) for code, of in QUOTAS if families & set(of)), QUOTAS[-1])
         states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
@@ -269,7 +271,7 @@ class Reader:
             one
             for reservation in self.all("ec2", "describe_instances", "Reservations", Filters=states)
             for one in reservation["Instances"]
-            if one["InstanceId"] not in set(hosts)
+            if one["InstanceId"] not in own
             and one.get("InstanceLifecycle") != "spot"
             and re.match("[a-z]*", one["InstanceType"])[0] in members  # type: ignore[index]
         ]
