@@ -25,7 +25,6 @@ STUCK = 3600.0  # user guide, instance refresh: it fails after an hour without p
 DEFAULT_CHECKPOINT_DELAY = 3600  # RefreshPreferences.CheckpointDelay
 DEFAULT_MIN_HEALTHY = 90  # RefreshPreferences.MinHealthyPercentage
 ALARMING = "ALARM"
-SERVING = ("InService",)
 PENDING = ("Pending", "Pending:Wait", "Pending:Proceed")
 SWAPPING = ("ReplacingRootVolume", "ReplacingRootVolume:Wait", "ReplacingRootVolume:Proceed", "RootVolumeReplaced")
 

@@ -182,7 +182,6 @@ class ServiceState:
     retry_at: float = 0
     failures: int = 0
     deployed: float = 0
-    steady_since: float = 0
     events: list[tuple[float, str]] = field(default_factory=list)
     excused: bool = False  # a fault took tasks away, the roll did not
     orphans: dict[str, int] = field(default_factory=dict)  # tasks without a successor yet, and how often they moved

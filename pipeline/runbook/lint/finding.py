@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 from pipeline.runbook.lint.node import Span
 
 Severity = Literal["error", "warning", "note"]
-ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 class Found(NamedTuple):
