@@ -117,17 +117,19 @@ class Launcher:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
 
-    def start(self, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        return self._thread.submit(self._start, argv, log).result()
+    def start(self, argv: Sequence[str], log: Path, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        """Start `argv`, which writes to `log` and keeps the descriptors `inherit`. OSError when it cannot."""
+        return self._thread.submit(self._start, argv, log, inherit).result()
 
     @staticmethod
-    def _start(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    def _start(argv: Sequence[str], log: Path, inherit: Sequence[int]) -> subprocess.Popen[bytes]:
         with log.open("ab") as out:
             return subprocess.Popen(
                 ["setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--", *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                pass_fds=inherit,
                 start_new_session=True,
             )
 
@@ -137,8 +139,11 @@ def _option(text: str | Path) -> str:
     return str(text).replace(",", ",,")
 
 
-def qemu_argv(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
-    """The whole command line of a guest; nothing of it comes from outside but paths and ids of ours."""
+def qemu_argv(spec: MachineSpec, accelerator: Accelerator, control: int) -> list[str]:
+    """The whole command line of a guest; nothing of it comes from outside but paths and ids of ours.
+
+    `control` is the descriptor of the socket on which QEMU takes commands.
+    """
     network = [
         "user",
         "id=net0",
@@ -176,7 +181,7 @@ def qemu_argv(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
         *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
         *("-chardev", f"file,id=console,path={_option(spec.folder / 'console.log')},append=on"),
         *("-serial", "chardev:console"),
-        *("-qmp", f"unix:{_option(spec.control_socket)},server=on,wait=off"),
+        *("-chardev", f"socket,id=control,fd={control},server=on,wait=off", "-mon", "chardev=control,mode=control"),
         *(
             "-smbios",
             f"type=1,manufacturer=Amazon EC2,product={spec.instance_type},serial={spec.identity},uuid={spec.identity}",
@@ -218,6 +223,15 @@ def _lines(connection: socket.socket) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
+        yield listener
+
+
+@contextlib.contextmanager
 def _connected(path: Path, timeout_seconds: float) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout_seconds)
@@ -234,7 +248,7 @@ class ControlSocket:
 
     def call(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """The command's return value. OSError when QEMU is gone or refuses."""
-        with self._lock, _connected(self._path, 10) as connection:
+        with self._lock, _connected(self._path, 30) as connection:
             answers = (json.loads(line) for line in _lines(connection))
             next(answers)  # the greeting
             for message in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments or {}}):
@@ -310,7 +324,11 @@ class QemuMachine:
     def start(self, ended: Callable[[Exit], None]) -> None:
         log = self._spec.folder / "qemu.log"
         try:
-            process = self._launcher.start(qemu_argv(self._spec, self._accelerator), log)
+            # Listening before QEMU is there: who asks at once waits for its greeting and is not turned away.
+            self._spec.control_socket.unlink(missing_ok=True)
+            with _listening(self._spec.control_socket) as control:
+                argv = qemu_argv(self._spec, self._accelerator, control.fileno())
+                process = self._launcher.start(argv, log, [control.fileno()])
         except OSError as error:
             raise MachineError(
                 "a guest could not be started",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.clock import SystemClock
 from pipeline.rehearsal.machine import (
     Exit,
     Launcher,
@@ -20,7 +19,6 @@ from pipeline.rehearsal.machine import (
     run_in_guest,
 )
 from pipeline.rehearsal.store import make_overlay, virtual_bytes
-from pipeline.wait import poll
 from tests.rehearsal.fake_machine import FakeAgent
 
 MIB = 1024**2
@@ -46,7 +44,7 @@ def option(argv: list[str], name: str) -> str:
 
 
 def test_a_guest_reaches_its_services_and_nothing_else() -> None:
-    assert option(qemu_argv(a_spec(Path("/s")), "tcg"), "-netdev") == (
+    assert option(qemu_argv(a_spec(Path("/s")), "tcg", 7), "-netdev") == (
         "user,id=net0,net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.10.15,restrict=on,"
         "hostfwd=tcp:127.9.9.1:2222-:22,"
         "guestfwd=tcp:169.254.0.10:80-cmd:nc -U /run/files,guestfwd=tcp:169.254.169.254:80-cmd:nc -U /run/imds"
@@ -54,24 +52,24 @@ def test_a_guest_reaches_its_services_and_nothing_else() -> None:
 
 
 def test_without_an_address_nothing_listens_for_the_guest() -> None:
-    assert "hostfwd" not in option(qemu_argv(a_spec(Path("/s"), address=None), "tcg"), "-netdev")
+    assert "hostfwd" not in option(qemu_argv(a_spec(Path("/s"), address=None), "tcg", 7), "-netdev")
 
 
 def test_a_guest_knows_ec2_by_its_firmware() -> None:
-    assert option(qemu_argv(a_spec(Path("/s")), "tcg"), "-smbios") == (
+    assert option(qemu_argv(a_spec(Path("/s")), "tcg", 7), "-smbios") == (
         "type=1,manufacturer=Amazon EC2,product=t3.small,"
         "serial=ec2e1916-9099-7caf-fd21-012345abcdef,uuid=ec2e1916-9099-7caf-fd21-012345abcdef"
     )
 
 
 def test_a_comma_in_a_path_stays_in_the_path() -> None:
-    words = [word for word in qemu_argv(a_spec(Path("/a,b")), "tcg") if "console.log" in word]
+    words = [word for word in qemu_argv(a_spec(Path("/a,b")), "tcg", 7) if "console.log" in word]
     assert words == ["file,id=console,path=/a,,b/console.log,append=on"]
 
 
 @pytest.mark.parametrize(("accelerator", "words"), [("kvm", "kvm"), ("tcg", "tcg,thread=multi,tb-size=256")])
 def test_accelerators(accelerator: str, words: str) -> None:
-    assert option(qemu_argv(a_spec(Path("/s")), "kvm" if accelerator == "kvm" else "tcg"), "-accel") == words
+    assert option(qemu_argv(a_spec(Path("/s")), "kvm" if accelerator == "kvm" else "tcg", 7), "-accel") == words
 
 
 def test_a_command_in_the_guest_ends_with_its_output() -> None:
@@ -108,6 +106,25 @@ def test_an_agent_that_is_not_there_does_not_answer(runtime: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_machine_that_cannot_start_says_why_and_takes_no_command(runtime: Path) -> None:
+    spec = a_spec(runtime, address=None)  # its disk is not there
+    how: list[Exit] = []
+    over = threading.Event()
+
+    def ended(exit_: Exit) -> None:
+        how.append(exit_)
+        over.set()
+
+    machine = QemuMachine(spec, launcher=Launcher(), accelerator="tcg")
+    machine.start(ended)
+    with pytest.raises(OSError):  # refused or reset, as far as QEMU came
+        machine.reset()
+    assert over.wait(20)
+    assert how[0].code == 1
+    assert "No such file or directory" in how[0].detail
+
+
+@pytest.mark.slow
 def test_a_machine_starts_is_snapshotted_while_it_runs_and_ends(runtime: Path) -> None:
     base, spec = runtime / "base.qcow2", a_spec(runtime, address=None)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(base), "64M"], check=True)
@@ -121,7 +138,7 @@ def test_a_machine_starts_is_snapshotted_while_it_runs_and_ends(runtime: Path) -
 
     machine = QemuMachine(spec, launcher=Launcher(), accelerator=probe_accelerator())
     machine.start(ended)
-    poll(spec.control_socket.exists, bool, clock=SystemClock(), timeout_seconds=20, every_seconds=0.1)
+    machine.reset()  # at once: QEMU takes a while until it listens
     with tempfile.TemporaryDirectory(dir=runtime) as images:
         for number in (1, 2):
             final, overlay = Path(images) / f"{number}.qcow2", runtime / "next.qcow2"
