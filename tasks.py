@@ -65,7 +65,10 @@ def _tell(text: str) -> None:
 def build_image(
     _: Context, variant: str = VARIANT, flavour: str = FLAVOUR, on: str = "local", region: str = "", force: bool = False
 ) -> None:
-    """Bake an image, prove it on a new instance, and write its record; nothing changed means nothing is done."""
+    """Images: bake one, prove it, record it
+
+    Bake an image, prove it on a new instance, and write its record; nothing changed means nothing is done.
+    """
     from pipeline import flow
 
     print(flow.build_image(variant, flavour, on=on, region=region, force=force))
@@ -74,7 +77,10 @@ def build_image(
 @task(help={"on": ON_HELP, "region": REGION_HELP})
 @tells_errors
 def plan(_: Context, on: str = "local", region: str = "") -> None:
-    """List every variant: would it be baked, and exactly which input changed."""
+    """Images: which would be baked, and why
+
+    List every variant: would it be baked, and exactly which input changed.
+    """
     from pipeline import flow
 
     print(flow.plan_all(on=on, region=region))
@@ -119,7 +125,10 @@ def coverage(
     earlier: str = "",
     watch: bool = False,
 ) -> None:
-    """Say what GuardDuty covers, what it does not, why, and what to do: an instance, an account, an organization."""
+    """GuardDuty: what is not covered, why, what to do
+
+    Say what GuardDuty covers, what it does not, why, and what to do: an instance, an account, an organization.
+    """
     from pipeline.diagnosis import command
 
     command.coverage(
@@ -172,7 +181,10 @@ def enable_monitoring(
     undo_file: str = "",
     organization: str = "",
 ) -> None:
-    """Enable Runtime Monitoring for selected member accounts, from the delegated administrator; plan first."""
+    """GuardDuty: Runtime Monitoring for chosen members
+
+    Enable Runtime Monitoring for selected member accounts, from the delegated administrator; plan first.
+    """
     from pipeline.monitoring import command
 
     command.enable_monitoring(
@@ -219,7 +231,10 @@ def fix(
     role: str = "",
     organization: str = "",
 ) -> None:
-    """Put coverage right where it is safe: data endpoints, new Fargate deployments; else the commands to run."""
+    """GuardDuty: put right what is safe to put right
+
+    Put coverage right where it is safe: data endpoints, new Fargate deployments; else the commands to run.
+    """
     from pipeline.monitoring.fix import fix as put_right
 
     put_right(
@@ -277,7 +292,10 @@ def roll(
     on: str = "local",
     region: str = "",
 ) -> None:
-    """Roll a group onto the image: preflight, plan with predicted time, canary, gate, the rest; back if it fails."""
+    """Fleets: move a group onto the image
+
+    Roll a group onto the image: preflight, plan with predicted time, canary, gate, the rest; back if it fails.
+    """
     from pipeline import roll as rolls
 
     request = rolls.RollRequest(
@@ -305,7 +323,10 @@ def roll(
 @task(help={"group": "the Auto Scaling group", "fleet": FLEET_HELP, "on": ON_HELP, "region": REGION_HELP})
 @tells_errors
 def rollback(_: Context, group: str = "example", fleet: str = "", on: str = "local", region: str = "") -> None:
-    """Bring a group back to what it ran before its last roll: during it, after it failed, after it succeeded."""
+    """Fleets: bring a group back to what it ran
+
+    Bring a group back to what it ran before its last roll: during it, after it failed, after it succeeded.
+    """
     from pipeline import roll as rolls
 
     rolls.rollback(group, on=on, region=region, fleet=fleet, say=say)
@@ -322,7 +343,10 @@ def rollback(_: Context, group: str = "example", fleet: str = "", on: str = "loc
 )
 @tells_errors
 def rehearse(_: Context, fleet: list[str], case: str = "", quick: bool = False, report: str = "") -> None:
-    """Roll fleets in the model with every fault, cancel and death at every step, and tell every rule that breaks."""
+    """Fleets: break rolls in a model, at every step
+
+    Roll fleets in the model with every fault, cancel and death at every step, and tell every rule that breaks.
+    """
     from pipeline import rehearse as rehearsals
 
     rehearsals.rehearse(fleets=fleet, case=case, quick=quick, report=report, say=say)
@@ -340,7 +364,10 @@ def rehearse(_: Context, fleet: list[str], case: str = "", quick: bool = False, 
 )
 @tells_errors
 def snapshot_fleet(_: Context, alarm: list[str], group: str, region: str = "", out: str = "", image: str = "") -> None:
-    """Write a fleet file of a group in AWS, by calls that only read, to rehearse its roll here."""
+    """Fleets: read a group in AWS, to rehearse its roll
+
+    Write a fleet file of a group in AWS, by calls that only read, to rehearse its roll here.
+    """
     from pipeline import snapshot_fleet as snapshots
 
     print(snapshots.snapshot_fleet(group, region=region, out=out, image=image, alarms=alarm))
@@ -360,7 +387,10 @@ def snapshot_fleet(_: Context, alarm: list[str], group: str, region: str = "", o
 def prove_fleet(
     _: Context, instance: list[str], group: str = "", fleet: str = "", on: str = "local", region: str = ""
 ) -> None:
-    """Prove hosts: kernel, unit over a window, checks, GuardDuty coverage; each failure with its remedy."""
+    """Fleets: prove hosts, with a remedy for each failure
+
+    Prove hosts: kernel, unit over a window, checks, GuardDuty coverage; each failure with its remedy.
+    """
     from pipeline import roll as rolls
 
     rolls.prove_fleet(group, instance, on=on, region=region, fleet=fleet, say=say)
@@ -393,7 +423,10 @@ def install_agent(
     on: str = "local",
     region: str = "",
 ) -> None:
-    """Install the agent on running hosts that cannot be replaced by baked ones yet, one first; each is proven."""
+    """Fleets: the agent for hosts not yet re-imaged
+
+    Install the agent on running hosts that cannot be replaced by baked ones yet, one first; each is proven.
+    """
     from pipeline import install_agent as installing
 
     request = installing.InstallRequest(
@@ -410,7 +443,10 @@ def install_agent(
 @task(help={"before": "a record: its file or bake id", "after": "the other one"})
 @tells_errors
 def diff(_: Context, before: str, after: str) -> None:
-    """Compare two records: packages, kernel, agent, units, sysctls, rules."""
+    """Images: compare two records
+
+    Compare two records: packages, kernel, agent, units, sysctls, rules.
+    """
     from pipeline import flow
 
     print(flow.diff_records(before, after))
@@ -442,7 +478,10 @@ def promote(
     to: str = "",
     topic: str = "",
 ) -> None:
-    """Make a proven image the one that fleets run, in all regions or none; or go back to an earlier one."""
+    """Images: name the one that fleets run; or go back
+
+    Make a proven image the one that fleets run, in all regions or none; or go back to an earlier one.
+    """
     from pipeline import standing
 
     print(
@@ -473,7 +512,10 @@ REGIONS_HELP = "regions in place of the catalog's, with commas"
 )
 @tells_errors
 def status(_: Context, on: str = "local", region: str = "", regions: str = "", form: str = "text") -> None:
-    """Show what is promoted where, how far behind its base is, and which groups run what."""
+    """Images: what is promoted, how old, who runs it
+
+    Show what is promoted where, how far behind its base is, and which groups run what.
+    """
     from pipeline import standing
 
     print(standing.status(on=on, region=region, regions=regions, form=form))
@@ -492,7 +534,10 @@ def status(_: Context, on: str = "local", region: str = "", regions: str = "", f
 def validate_published(
     _: Context, variant: str = VARIANT, flavour: str = FLAVOUR, on: str = "local", region: str = "", regions: str = ""
 ) -> None:
-    """Compare what is promoted with what should be: correct, incorrect, missing, unexpected or unreachable."""
+    """Images: promoted against what should be
+
+    Compare what is promoted with what should be: correct, incorrect, missing, unexpected or unreachable.
+    """
     from pipeline import standing
 
     print(standing.validate_published(variant, flavour, on=on, region=region, regions=regions))
@@ -508,7 +553,10 @@ def validate_published(
 )
 @tells_errors
 def retire(_: Context, on: str = "local", region: str = "", regions: str = "", yes: bool = False) -> None:
-    """Give up old images step by step, with the reason for each; never one that is used, or whose use is unseen."""
+    """Images: give up old ones, with reasons
+
+    Give up old images step by step, with the reason for each; never one that is used, or whose use is unseen.
+    """
     from pipeline import standing
 
     print(standing.retire(on=on, region=region, regions=regions, yes=yes))
@@ -517,7 +565,10 @@ def retire(_: Context, on: str = "local", region: str = "", regions: str = "", y
 @task(help={"on": ON_HELP, "region": REGION_HELP, "dry-run": "only say what would be removed, and why"})
 @tells_errors
 def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False) -> None:
-    """Remove what outlived its bake, by its expiry tag, and old versions of our documents that nobody refers to."""
+    """Pipeline: remove what a killed bake left
+
+    Remove what outlived its bake, by its expiry tag, and old versions of our documents that nobody refers to.
+    """
     from pipeline import flow
 
     print(flow.sweep(on=on, region=region, dry_run=dry_run))
@@ -533,7 +584,10 @@ def sweep(_: Context, on: str = "local", region: str = "", dry_run: bool = False
 )
 @tells_errors
 def deploy(_: Context, region: str = "", stack: str = "ovenproof", set: str = "", yes: bool = False) -> None:
-    """Create or update the standing pipeline in AWS: scheduled bakes, their roles, bucket, key, alarms, documents."""
+    """Pipeline: create or update the stack in AWS
+
+    Create or update the standing pipeline in AWS: scheduled bakes, their roles, bucket, key, alarms, documents.
+    """
     from pipeline import scheduled
 
     print(scheduled.deploy_stack(region=region, stack=stack, settings=set, yes=yes))
@@ -542,7 +596,10 @@ def deploy(_: Context, region: str = "", stack: str = "ovenproof", set: str = ""
 @task(help={"region": REGION_HELP, "stack": "its name", "yes": "do it; without it what goes and stays is only shown"})
 @tells_errors
 def destroy(_: Context, region: str = "", stack: str = "ovenproof", yes: bool = False) -> None:
-    """Remove the standing pipeline; records, keys, logs, images and parameters stay."""
+    """Pipeline: remove the stack, keep what it recorded
+
+    Remove the standing pipeline; records, keys, logs, images and parameters stay.
+    """
     from pipeline import scheduled
 
     print(scheduled.destroy_stack(region=region, stack=stack, yes=yes))
@@ -561,7 +618,10 @@ def destroy(_: Context, region: str = "", stack: str = "ovenproof", yes: bool = 
 def records(
     _: Context, on: str = "local", region: str = "", bucket: str = "", fetch: bool = False, store: bool = False
 ) -> None:
-    """Fetch records and locks from a bucket, or store them there, for builds without a disk of their own."""
+    """Pipeline: fetch or store records in a bucket
+
+    Fetch records and locks from a bucket, or store them there, for builds without a disk of their own.
+    """
     from pipeline import scheduled
 
     bucket = bucket or os.environ.get("OVENPROOF_BUCKET", "")
@@ -571,7 +631,10 @@ def records(
 @task(help={"on": ON_HELP, "out": "the file to write"})
 @tells_errors
 def report(_: Context, on: str = "local", out: str = "build/reports/ovenproof.xml") -> None:
-    """Write the newest proof of each variant as a JUnit report, for CI."""
+    """Pipeline: the newest proofs as a JUnit report
+
+    Write the newest proof of each variant as a JUnit report, for CI.
+    """
     from pipeline import scheduled
 
     print(scheduled.report(on=on, out=out))
@@ -580,7 +643,10 @@ def report(_: Context, on: str = "local", out: str = "build/reports/ovenproof.xm
 @task(help={"on": ON_HELP, "region": REGION_HELP, "images": "variant/flavour, with spaces between"})
 @tells_errors
 def figures(_: Context, on: str = "local", region: str = "", images: str = f"{VARIANT}/{FLAVOUR}") -> None:
-    """Write to CloudWatch what the alarms watch: days since the last proof, and what outlived its bake."""
+    """Pipeline: what the alarms watch, to CloudWatch
+
+    Write to CloudWatch what the alarms watch: days since the last proof, and what outlived its bake.
+    """
     from pipeline import scheduled
 
     print(scheduled.write_figures(on=on, region=region, images=images))
@@ -589,7 +655,10 @@ def figures(_: Context, on: str = "local", region: str = "", images: str = f"{VA
 @task(help={"on": ON_HELP, "region": REGION_HELP, "write": "change the pins; without it they are only compared"})
 @tells_errors
 def update(_: Context, on: str = "local", region: str = "", write: bool = False) -> None:
-    """Look for newer programs and packages than the pinned ones, say what cannot be looked up, and show the plan."""
+    """Pipeline: newer programs than the pinned ones
+
+    Look for newer programs and packages than the pinned ones, say what cannot be looked up, and show the plan.
+    """
     from pipeline import scheduled
 
     print(scheduled.update(on=on, region=region, write=write))
@@ -604,7 +673,10 @@ def update(_: Context, on: str = "local", region: str = "", write: bool = False)
 )
 @tells_errors
 def local(_: Context, start: bool = False, stop: bool = False, clean: bool = False) -> None:
-    """Show the local cloud: images, instances, addresses, disk used; or start, stop or clean it."""
+    """This machine: its cloud - show, start, stop, clean
+
+    Show the local cloud: images, instances, addresses, disk used; or start, stop or clean it.
+    """
     from pipeline.rehearsal.manage import manage
 
     print(manage(start=start, stop=stop, clean=clean))
@@ -632,7 +704,10 @@ def execute(
     trace: str = "",
     isolate_scripts: bool = False,
 ) -> None:
-    """Execute any SSM Automation document on this machine, as AWS documents it."""
+    """Documents: run any Automation document here
+
+    Execute any SSM Automation document on this machine, as AWS documents it.
+    """
     from pipeline.runbook import command
 
     command.execute_file(
@@ -655,7 +730,10 @@ def execute(
 )
 @tells_errors
 def bench(_: Context, what: str) -> None:
-    """Measure Ovenproof itself; ratios, because machines differ."""
+    """This machine: measure Ovenproof, as ratios
+
+    Measure Ovenproof itself; ratios, because machines differ.
+    """
     from pipeline import bench as benches
 
     print(benches.bench(what))
@@ -670,7 +748,10 @@ def bench(_: Context, what: str) -> None:
 )
 @tells_errors
 def publish_documents(_: Context, region: str = "", instance_role: str = "ecsInstanceRole", yes: bool = False) -> None:
-    """Create or update our SSM documents and their roles in AWS; the differences are shown first."""
+    """Documents: create or update ours in AWS
+
+    Create or update our SSM documents and their roles in AWS; the differences are shown first.
+    """
     from pipeline import publish_documents as publishing
 
     print(publishing.publish_documents(region=region, instance_roles=instance_role, yes=yes, say=print))
@@ -679,7 +760,10 @@ def publish_documents(_: Context, region: str = "", instance_role: str = "ecsIns
 @task(help={"path": "a document, or a folder of them; `./run lint` takes any number and more options, see --help"})
 @tells_errors
 def lint(_: Context, path: str = "") -> None:
-    """Check SSM documents: shape, AWS calls, selectors, paths, scripts, permissions; exit code 3 for errors."""
+    """Documents: check them against AWS's rules
+
+    Check SSM documents: shape, AWS calls, selectors, paths, scripts, permissions; exit code 3 for errors.
+    """
     from pipeline.runbook.lint import command
 
     sys.exit(command.main([path] if path else []))
@@ -693,7 +777,10 @@ def lint(_: Context, path: str = "") -> None:
 )
 @tells_errors
 def test(_: Context, fast: bool = False, only: str = "") -> None:
-    """Run linters, unit tests and the end-to-end bake; this is what CI runs."""
+    """This machine: linters and tests, as CI runs them
+
+    Run linters, unit tests and the end-to-end bake; this is what CI runs.
+    """
     from pipeline import testing
 
     sys.exit(testing.run_tests(fast=fast, only=only))

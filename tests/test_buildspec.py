@@ -32,6 +32,15 @@ def test_every_command_is_one_of_ours() -> None:
     assert [word for word in called if word not in {*listed, "--list"}] == []
 
 
+def test_the_list_of_commands_is_a_contents_page_of_one_line_each() -> None:
+    listed = subprocess.run([CHECKOUT / "run", "--list"], capture_output=True, text=True, check=True).stdout
+    head, *rows = listed.strip().splitlines()
+    rows = [row for row in rows if row]
+    assert head == "Available tasks:"
+    chapters = {"Images", "Fleets", "GuardDuty", "Documents", "Pipeline", "This machine"}
+    assert [row for row in rows if len(row) > 80 or row.split(None, 1)[1].split(":")[0] not in chapters] == []
+
+
 def test_every_variable_comes_from_the_project_or_has_a_default() -> None:
     text = (CHECKOUT / "buildspec.yml").read_text(encoding="utf-8")
     used = {word for word in text.replace("$", " $").split() if word.startswith("$OVENPROOF_")}
