@@ -17,7 +17,7 @@ from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.control_policies import ControlPolicies
 from pipeline.diagnosis.examine import Examiner
 from pipeline.diagnosis.ledger import Ledger
-from pipeline.diagnosis.model import Monitoring, ShardResult
+from pipeline.diagnosis.model import Monitoring
 from pipeline.diagnosis.scope import Scope
 from pipeline.errors import CloudError, UsageError
 from pipeline.progress import duration
@@ -157,21 +157,24 @@ class Survey:
         )
         stop = threading.Event()
 
-        def one(shard: Shard) -> ShardResult | None:
+        def one(shard: Shard) -> bool:
+            """Whether it was looked at. Written down here, as signals reach the main thread only: nothing is lost."""
             if stop.is_set():
-                return None
-            return examiner.examine(
+                return False
+            result = examiner.examine(
                 shard.name,
                 shard.region,
                 shard.accounts,
                 ledger.head["detectors"].get(shard.region, ""),
                 settings.get(shard.region, {}),
             )
+            ledger.add(result)
+            return True
 
         estimate = _Estimate(self.clock, self.say, done=total - len(left), total=total)
         waiting = iter(left)
         with ThreadPoolExecutor(max_workers=self.workers, thread_name_prefix="coverage") as pool:
-            running: set[Future[ShardResult | None]] = set()
+            running: set[Future[bool]] = set()
             try:
                 while True:
                     while len(running) < self.workers * 2 and (shard := next(waiting, None)):
@@ -180,16 +183,10 @@ class Survey:
                         break
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        if result := future.result():
-                            ledger.add(result)
+                        if future.result():
                             estimate.step()
             except BaseException:
-                stop.set()
-                for future in running:
-                    future.cancel()
-                for future in running:
-                    if not future.cancelled() and future.exception() is None and (result := future.result()):
-                        ledger.add(result)  # what was asked is not thrown away
+                stop.set()  # those that are being looked at are waited for and kept, when the pool is left
                 raise
 
 

@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.diagnosis import command
+from pipeline.diagnosis import survey as surveying
 from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.bench import measure
 from pipeline.diagnosis.ledger import Ledger
@@ -109,6 +111,36 @@ def test_resumed_results_are_those_of_one_go(tmp_path: Path) -> None:
     assert 0 < len(Ledger.resume(path).done) < 5
     resumed = summarise(run(made, clock, path, resume=True))
     assert _comparable(resumed) == _comparable(whole)
+
+
+def test_parts_that_are_done_at_the_same_moment_survive_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, clock = organization_of(spec(bulk=BulkSpec(accounts=600, hosts=1, troubled_percent=0)))
+    asked: set[str] = set()
+
+    def note(call: Call, account: str) -> None:
+        if call.operation == "DescribeInstances":
+            asked.add(account)
+
+    def interrupt(_: str) -> None:
+        raise Interrupted("stopped by SIGINT")
+
+    made.deny = note
+    monkeypatch.setattr(surveying, "wait", lambda futures, **_: wait(futures))  # all of them at once
+    whole = Survey(
+        access=Access(made.session(), clock),
+        clock=clock,
+        scope=Scope(regions=(REGION,)),
+        look_inside="",
+        workers=4,
+        say=interrupt,
+    )
+    with pytest.raises(Interrupted):
+        whole.run(tmp_path / "ledger")
+    ledger = Ledger.resume(tmp_path / "ledger")
+    kept = {number for row in ledger.head["shards"] if row["name"] in ledger.done for number in row["accounts"]}
+    assert asked == kept and len(ledger.done) >= 8
 
 
 def _comparable(summary: Summary) -> dict[str, Any]:
