@@ -122,8 +122,8 @@ def _tree(file: Path) -> ast.Module:
 def _text(parts: _Parts) -> str:
     imports = "\n".join(map(ast.unparse, parts.imports))
     body = ast.unparse(ast.Module(body=parts.body, type_ignores=[]))
-    # Half as deep as usual: a tenth of a document is indentation. No text goes over lines, docstrings are gone.
-    body = re.sub(r"^(?: {4})+", lambda deep: deep[0][::2], body, flags=re.MULTILINE)
+    # A quarter as deep as usual: a tenth of a document is indentation. No text goes over lines, docstrings are gone.
+    body = re.sub(r"^(?: {4})+", lambda deep: deep[0][::4], body, flags=re.MULTILINE)
     return f'''"""{parts.docstring}"""\n\n{imports}\n\n{body}\n'''
 
 

@@ -35,8 +35,7 @@ from pipeline.runbook.seams import Moment, Verdict
 from pipeline.runbook.trace import Execution
 from pipeline.whole_file import write_whole
 
-SHAPES: Final = ("twenty", "single", "tight", "managed-draining")
-SWAPPED: Final = ("gpu",)
+SHAPES: Final = ("twenty", "single", "tight", "managed-draining", "gpu")
 TAKES_A_TASK: Final = ("drain-stuck", "spot-interruption")
 TAKES_CAPACITY: Final = ("spot-interruption",)
 
@@ -106,11 +105,11 @@ def rehearse_case(case: Case, documents: Documents = document_named) -> Rehearsa
         if executions[-1].status != "Success":
             executions.append(execute(documents(f"{PREFIX}RollBack"), {"Group": group}, calm))
     recovered = ""
-    broken = world.broken(_expected(case, first))
+    broken = world.broken(_expected(case, first, world))
     if broken and case.fault and case.fault.kind == "api-error" and case.fault.times is None:
         world.faults = ()
         executions.append(execute(documents(f"{PREFIX}RollBack"), {"Group": group}, calm))
-        broken = world.broken(_expected(case, first))
+        broken = world.broken(_expected(case, first, world))
         recovered = "recovered"
     new = sum(host.new for host in world.groups.all[group].hosts.values())
     return Rehearsal(
@@ -127,19 +126,20 @@ def rehearse_case(case: Case, documents: Documents = document_named) -> Rehearsa
     )
 
 
-def _expected(case: Case, first: Execution) -> Expectations:
+def _expected(case: Case, first: Execution, world: World) -> Expectations:
     """What is asked of a case: less of its capacity and tasks only where the fault itself takes them away."""
     kind = case.fault.kind if case.fault else ""
     surge = case.fleet in ("twenty", "single")
     calm = not case.act and not case.fault and not case.switches.flipped()
-    hosts = fleet_of(case.fleet).groups[0].desired
+    hosts = world.spec.groups[0].desired
     # Where root volumes are replaced, one host at a time is out of service.
-    kept = (hosts - 1) * 100 // hosts if case.fleet in SWAPPED else 100
+    swaps = any(one.strategy == "ReplaceRootVolume" for group in world.groups.all.values() for one in group.refreshes)
+    kept = (hosts - 1) * 100 // hosts if swaps else 100
     low = 0 if kind in TAKES_CAPACITY else kept
     # A swapped host cannot come back to the cluster then, and ECS's own draining begins when Auto Scaling ends a host,
     # whether ECS knows the host's successor or not.
     drained_early = kind == "agent-never-connects" and (
-        case.fleet in SWAPPED or any(one.managed_draining for one in fleet_of(case.fleet).clusters)
+        swaps or any(one.managed_draining for one in world.spec.clusters)
     )
     return Expectations(
         capacity=low,

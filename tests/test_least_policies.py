@@ -83,26 +83,31 @@ def stopped_at(act: Verdict, step: str) -> Callable[[Moment], Verdict]:
 
 
 def rolls(policies: Policies) -> list[Run]:
-    """A roll that succeeds; one that goes back; one that is cancelled and starts its way back."""
+    """Rolls that succeed, all at once and host by host; one that goes back; one that is cancelled and starts to."""
     good = run(policies, example_fleet("twenty"))
     assert_ended(good.document("RollFleet", Group="example", Alarms=ALARMS), good, "Success")
+    turns = run(policies, example_fleet("gpu"))
+    assert_ended(turns.document("RollFleet", Group="example"), turns, "Success")
     bad = run(policies, example_fleet("twenty"), Fault(kind="agent-never-connects"))
     assert_ended(bad.document("RollFleet", Group="example"), bad, "Failed")
     away = run(policies, example_fleet("twenty"))
     away.seams = replace(away.seams, interrupt=stopped_at("cancel", "ProveCanary"))
     assert_ended(away.document("RollFleet", Group="example"), away, "Cancelled")
-    return [good, bad, away]
+    return [good, turns, bad, away]
 
 
 def ways_back(policies: Policies) -> list[Run]:
-    """The way back after a roll that succeeded, and as a part of one that is under way."""
+    """The way back after a roll that succeeded, with room and without, and one on which a host has to be let go."""
     made = []
     for fleet in ("twenty", "tight"):
         there = run(policies, example_fleet(fleet))
         assert without_rights_asked(there).document("RollFleet", Group="example") == "Success"
         assert_ended(there.document("RollBack", Group="example"), there, "Success")
         made.append(there)
-    return made
+    slow = run(policies, example_fleet("twenty"), Fault(kind="drain-stuck", first=1))  # asks since when hosts end
+    assert without_rights_asked(slow).document("RollFleet", Group="example") == "Success"
+    assert_ended(slow.document("RollBack", Group="example"), slow, "Success")
+    return [*made, slow]
 
 
 def preflights(policies: Policies) -> list[Run]:

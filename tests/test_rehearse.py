@@ -1,10 +1,13 @@
 """Cases of a rehearsal: their text, and whole families of them over the example fleets."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import UsageError
 from pipeline.rehearsal.fleet.cases import Case, parse_case
 from pipeline.rehearsal.fleet.faults import Fault
+from pipeline.rehearsal.fleet.spec import FLEETS
 from pipeline.rehearsal.fleet.switches import Switches
 from pipeline.rehearse import all_cases, judge, rehearse_case
 
@@ -81,6 +84,12 @@ def test_a_canary_that_does_not_prove_itself_brings_the_group_back(fault: str, f
         ("tight; fault task-will-not-start; switch healthy_without_balancer=after-40-s", "Failed", "old"),
         # A host that never joins the cluster is not rolled.
         ("managed-draining; fault agent-never-connects first=1", "Failed", "old"),
+        # Where root volumes are replaced, no host is let go while tasks do not start on those that were before it.
+        ("gpu; fault task-will-not-start", "Failed", "old"),
+        # The time that a host has to become empty begins with its own turn.
+        ("gpu; fault drain-stuck image=old first=1; switch refresh_order=newest-first", "Failed", "old"),
+        # A host that is lost is replaced while others get their root volumes.
+        ("gpu; fault spot-interruption after=330.0", "Success", "new"),
         # What somebody else asks for in the last seconds comes after the roll.
         ("single; fault scale-out-mid-way after=260.0", "Success", "new"),
     ],
@@ -97,6 +106,56 @@ def test_no_task_is_killed_on_a_way_back_from_tasks_that_do_not_start() -> None:
 
     assert rehearsal.outcome.seconds < 3600
     assert rehearsal.world.calls["autoscaling.TerminateInstanceInAutoScalingGroup"] == 2
+
+
+HOSTS = ("min_size: 3\n    max_size: 3\n    desired: 3", "min_size: 16\n    max_size: 16\n    desired: 16")
+QUOTA = ("vcpu_quota: 12", "vcpu_quota: 64")
+TASKS = "desired: 2\n    minimum_healthy_percent: 50"
+
+
+def like_gpu(tmp_path: Path, *changes: tuple[str, str]) -> str:
+    """A fleet file of our own: the example `gpu` with some of its text changed."""
+    text = (FLEETS / "gpu.yaml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file = tmp_path / "own.yaml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+def test_each_host_has_its_own_time_to_become_empty_however_many_take_turns(tmp_path: Path) -> None:
+    """Sixteen hosts take an hour, one has half an hour."""
+    many = like_gpu(tmp_path, HOSTS, QUOTA, (TASKS, "desired: 14\n    minimum_healthy_percent: 50"))
+
+    outcome = judge(many)
+
+    assert outcome.seconds > 3000
+    assert outcome.broken == ()
+    assert (outcome.status, outcome.ended) == ("Success", "new")
+
+
+def test_no_more_hosts_go_than_the_one_whose_tasks_do_not_start_elsewhere(tmp_path: Path) -> None:
+    many = like_gpu(tmp_path, HOSTS, QUOTA, (TASKS, "desired: 14\n    minimum_healthy_percent: 50"))
+
+    rehearsal = rehearse_case(parse_case(f"{many}; fault task-will-not-start"))
+
+    assert rehearsal.outcome.broken == ()
+    assert "tasks do not start on the other hosts: inference" in rehearsal.outcome.reason
+    tasks = [
+        sum(counts) for _, *_, on_old, on_new, _, _ in rehearsal.world.timeline.samples for counts in [(on_old, on_new)]
+    ]
+    assert min(tasks) >= 13  # of 14
+
+
+def test_a_host_that_others_wait_for_is_let_go_where_every_host_is_full(tmp_path: Path) -> None:
+    """No other host has room for its task, so there is nothing to wait for."""
+    full = like_gpu(tmp_path, (TASKS, "desired: 3\n    minimum_healthy_percent: 66"))
+
+    outcome = judge(full)
+
+    assert outcome.broken == ()
+    assert (outcome.status, outcome.ended) == ("Success", "new")
 
 
 def test_a_step_that_is_not_there_is_said() -> None:

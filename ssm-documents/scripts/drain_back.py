@@ -10,10 +10,10 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
-from drain import drain, set_state, tasks_on
+from drain import Fleet, drain, set_state, tasks_on
 from fleetview import error_code, is_on, is_ready, services_of
 
-Hosts = dict[str, dict[str, Any]]
+STUCK_SECONDS = 300
 
 
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
@@ -21,27 +21,20 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     services = services_of(events["Cluster"]) if events["Cluster"] else []
     daemons = sum(one.get("schedulingStrategy") == "DAEMON" for one in services)
 
-    def room(
-        events: dict[str, Any],
-        group: dict[str, Any],
-        instances: Hosts,
-        hosts: Hosts,
-        leaving: set[str],
-        old: set[str],
-        wanted: set[str],
-        going: set[str],
-    ) -> set[str]:
+    def room(fleet: Fleet, going: set[str], still: float) -> set[str]:
         """Which hosts are to go now. Ends those that nothing runs on; the tasks of others stay where they are until
         their successors have come, as those hosts are all that ECS has until then."""
-        idle = {one for one in old | leaving if is_idle(hosts.get(one), daemons)}
-        if not idle & old:
+        if events["Together"] == "no" or fleet.ready >= fleet.desired or still < STUCK_SECONDS:
             return going
-        on = {one for one in leaving if is_on(instances[one], events["Version"], events["Image"])}
-        empty = [one for one in sorted(idle & old) if is_empty(events["Cluster"], hosts.get(one))]
-        for one in empty[: max(0, group["DesiredCapacity"] - len(wanted) - len(leaving - on))]:
+        idle = {one for one in fleet.old | fleet.leaving if is_idle(fleet.hosts.get(one), daemons)}
+        if not idle & fleet.old:
+            return going
+        on = {one for one in fleet.leaving if is_on(fleet.instances[one], events["Version"], events["Image"])}
+        empty = [one for one in sorted(idle & fleet.old) if is_empty(events["Cluster"], fleet.hosts.get(one))]
+        for one in empty[: max(0, fleet.desired - len(fleet.wanted) - len(fleet.leaving - on))]:
             end(one)
         kept = on - idle if events["OwnHook"] == "yes" else set()
-        set_state(events["Cluster"], [hosts[one] for one in sorted(kept)], "DRAINING", "ACTIVE")
+        set_state(events["Cluster"], [fleet.hosts[one] for one in sorted(kept)], "DRAINING", "ACTIVE")
         return (going - kept) | idle
 
     return drain(events, list, room)  # no alarm keeps a way back from going on

@@ -17,19 +17,15 @@ WARM_SECONDS = 180
 PATIENCE_SECONDS = 540  # SSM ends a script after 600
 ACTIVE_REFRESH = ("Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress")
 GOING = ("Pending", "InProgress", "Waiting", "PendingApproval", "Scheduled", "RunbookInProgress")
-PASSING = (
-    "InternalError",
-    "InternalFailure",
-    "InternalServerErrorException",
-    "InternalServerError",
+PASSING = (  # how their codes begin
+    "Internal",
     "RequestLimitExceeded",
     "RequestThrottled",
     "ResourceContention",
     "ServerException",
     "ServiceUnavailable",
     "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
+    "TooManyRequests",
     "Unavailable",
 )
 
@@ -44,7 +40,7 @@ def error_code(error: ClientError) -> str:
 
 def is_passing(error: ClientError) -> bool:
     """Whether AWS asks to try again, rather than refuses."""
-    return error_code(error) in PASSING
+    return error_code(error).startswith(PASSING)
 
 
 def wait_for(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -153,15 +149,12 @@ def ecs_hosts(cluster: str, instances: list[str]) -> dict[str, dict[str, Any]]:
     ecs = boto3.client("ecs")
     arns: list[str] = []
     for some in chunks(instances, 50):
-        wanted = ", ".join(some)
+        wanted = f"ec2InstanceId in [{', '.join(some)}]"
         for status in ("ACTIVE", "DRAINING"):
-            page: dict[str, Any] = {"cluster": cluster, "filter": f"ec2InstanceId in [{wanted}]", "status": status}
-            while True:
-                answer = ecs.list_container_instances(**page)
-                arns += answer["containerInstanceArns"]
-                if not answer.get("nextToken"):
-                    break
-                page["nextToken"] = answer["nextToken"]
+            pages = ecs.get_paginator("list_container_instances").paginate(
+                cluster=cluster, filter=wanted, status=status
+            )
+            arns += [arn for page in pages for arn in page["containerInstanceArns"]]
     found: dict[str, dict[str, Any]] = {}
     for some in chunks(arns, 100):
         for host in ecs.describe_container_instances(cluster=cluster, containerInstances=some)["containerInstances"]:
@@ -191,14 +184,8 @@ def firing(alarms: list[str]) -> list[str]:
 def services_of(cluster: str) -> list[dict[str, Any]]:
     """Every service of the cluster."""
     ecs = boto3.client("ecs")
-    arns: list[str] = []
-    page: dict[str, Any] = {"cluster": cluster, "maxResults": 100}
-    while True:
-        answer = ecs.list_services(**page)
-        arns += answer["serviceArns"]
-        if not answer.get("nextToken"):
-            break
-        page["nextToken"] = answer["nextToken"]
+    pages = ecs.get_paginator("list_services").paginate(cluster=cluster, PaginationConfig={"PageSize": 100})
+    arns = [arn for page in pages for arn in page["serviceArns"]]
     services: list[dict[str, Any]] = []
     for some in chunks(arns, 10):
         services += ecs.describe_services(cluster=cluster, services=some)["services"]

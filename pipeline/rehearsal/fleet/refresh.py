@@ -540,6 +540,7 @@ class Refreshes:
         world, group = self.world, refresh.group
         count = self._count(refresh)
         self._report(refresh, min(count.fresh_ready, refresh.total), count)
+        self._fill(refresh, count)
         if world.t < refresh.paused_until:
             return
         limit, last = self._limit(refresh)

@@ -74,7 +74,7 @@ MUTANTS = {
     "the template agrees": LEAVES_THE_CANCELLED,
     "no DRAINING left": Mutant(
         "scripts/drain.py",
-        'set_state(events["Cluster"], resting, "DRAINING", "ACTIVE")',
+        'set_state(cluster, resting, "DRAINING", "ACTIVE")',
         "pass",
         "managed-draining; fault alarm-fires after=300",
     ),
@@ -116,6 +116,31 @@ def mutated(mutant: Mutant, tmp_path: Path) -> Documents:
 
 def rules_broken(case: str, documents: Documents) -> set[str]:
     return {one.partition(":")[0] for one in rehearse_case(parse_case(case), documents).outcome.broken}
+
+
+# Where hosts take turns, two guards more: one host's time does not run while others have theirs, and no host goes while
+# tasks do not start on the one before.
+TURNS = [
+    (
+        "ready capacity",
+        Mutant(
+            "scripts/drain.py",
+            'begun.get(one, begun[""])',
+            "begun.get(one, since)",
+            "gpu; fault drain-stuck image=old first=1; switch refresh_order=newest-first",
+        ),
+    ),
+    (
+        "service minimum",
+        Mutant("scripts/drain.py", "if empty and not back and", "if False and", "gpu; fault task-will-not-start"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "mutant"), TURNS)
+def test_a_rehearsal_finds_hosts_that_do_not_wait_for_their_turn(rule: str, mutant: Mutant, tmp_path: Path) -> None:
+    assert rules_broken(mutant.case, document_named) == set()
+    assert rule in rules_broken(mutant.case, mutated(mutant, tmp_path))
 
 
 @pytest.mark.parametrize("rule", MUTANTS)

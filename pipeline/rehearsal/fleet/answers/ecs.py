@@ -452,6 +452,14 @@ def _started_by(task: TaskState) -> str:
     return f"ecs-svc/{task.revision:019d}" if task.service is not None else "somebody"
 
 
+STOP_CODES = {  # Task.stopCode; what ECS says of tasks whose host has ended is not documented
+    "Essential container in task exited": "EssentialContainerExited",
+    "Host is draining": "ServiceSchedulerInitiated",
+    "Deployment": "ServiceSchedulerInitiated",
+    "Scaling activity initiated": "ServiceSchedulerInitiated",
+}
+
+
 @operation("ecs.DescribeTasks", "cluster tasks include")
 def describe_tasks(world: "World", given: Parameters) -> Answer:
     only_known(given.get("include", []), ["TAGS"], "part of tasks")
@@ -489,6 +497,8 @@ def describe_tasks(world: "World", given: Parameters) -> Answer:
         if task.stopping < 1e18:
             one["stoppingAt"] = world.when(task.stopping)
             one["stoppedReason"] = task.reason
+            if code := STOP_CODES.get(task.reason):
+                one["stopCode"] = code
         if task.stopped < 1e18:
             one["stoppedAt"] = world.when(task.stopped)
         answer.append(one)
