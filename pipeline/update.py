@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,10 @@ from pipeline.process import run
 from pipeline.tools import GO_SETTINGS_KEPT, MODULES, pinned_versions
 
 REQUIREMENTS: Final = "requirements.in"
-LOCKED: Final = "requirements.txt"
+GO_REQUIREMENTS: Final = "requirements-go.in"
+LISTS: Final = {"package": REQUIREMENTS, "toolchain": GO_REQUIREMENTS}
+"""The list of packages that a kind of pin stands in; beside each, with its hashes, what it was resolved to."""
+
 AGENT_PAGE: Final = 'GuardDuty user guide, "Security agent release history"'
 COMPILE: Final = (
     *("pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"),
@@ -110,6 +113,7 @@ def look_up(agent_version: str, go: Path, checkout: Path = CHECKOUT) -> tuple[Pi
         pins += python_pins(run([*pip, "--outdated"], timeout_seconds=300, remedy=_REMEDY), wanted, installed)
     except MachineError as error:
         pins.append(Pin(kind="package", name="(all)", now="", unknown=_last(error)))
+    pins += _toolchain_pins((checkout / GO_REQUIREMENTS).read_text(encoding="utf-8"))
     pins.append(
         Pin(
             kind="agent",
@@ -119,6 +123,26 @@ def look_up(agent_version: str, go: Path, checkout: Path = CHECKOUT) -> tuple[Pi
         )
     )
     return tuple(pins)
+
+
+def _toolchain_pins(requirements: str) -> Iterator[Pin]:
+    """The pins of a list whose packages are not installed here, so that the resolver has to be asked."""
+    for name, now in re.findall(r"(?m)^([\w.-]+)==(\S+)$", requirements):
+        try:
+            resolved = run([_uv(), *COMPILE[:-2], "--no-deps", "-"], stdin=name, timeout_seconds=120, remedy=_REMEDY)
+        except MachineError as error:
+            yield Pin(kind="toolchain", name=name, now=now, unknown=_last(error))
+            continue
+        [newest] = re.findall(rf"(?m)^{re.escape(name)}==([^\s;]+)", resolved)
+        yield Pin(kind="toolchain", name=name, now=now, newest="" if newest == now else newest)
+
+
+def _uv() -> Path:
+    return Path(sys.executable).with_name("uv")
+
+
+def _locked(requirements: str) -> str:
+    return requirements.removesuffix(".in") + ".txt"
 
 
 def _last(error: MachineError) -> str:
@@ -145,7 +169,8 @@ def _go_settings() -> dict[str, str]:
 def write(pins: Sequence[Pin], go: Path, checkout: Path = CHECKOUT) -> tuple[str, ...]:
     """Change the pins that have a newer release; what changed, line by line, and what a person has to look at."""
     modules = checkout / MODULES.name
-    files = (modules / "go.mod", checkout / REQUIREMENTS, checkout / LOCKED)
+    lists = [checkout / name for one in LISTS.values() for name in (one, _locked(one))]
+    files = (modules / "go.mod", *lists)
     before = {file: file.read_text(encoding="utf-8") for file in files}
     notes = []
     if programs := [pin for pin in pins if pin.kind == "program" and pin.newest]:
@@ -154,12 +179,12 @@ def write(pins: Sequence[Pin], go: Path, checkout: Path = CHECKOUT) -> tuple[str
             run([go, "get", f"{names[pin.name]}@v{pin.newest}"], cwd=modules, env=_go_settings(), remedy=_REMEDY)
         run([go, "mod", "tidy"], cwd=modules, env=_go_settings(), remedy=_REMEDY)
         notes.append("tools/go.mod was changed: see whether its replace lines are still those of Packer's own go.mod")
-    if packages := [pin for pin in pins if pin.kind == "package" and pin.newest]:
-        text = raised(before[checkout / REQUIREMENTS], packages)
-        (checkout / REQUIREMENTS).write_text(text, encoding="utf-8")
-        upgrades = [word for pin in packages for word in ("--upgrade-package", pin.name)]
-        uv = Path(sys.executable).with_name("uv")
-        run([uv, *COMPILE, *upgrades, REQUIREMENTS, "-o", LOCKED], cwd=checkout, remedy=_REMEDY)
+    for kind, requirements in LISTS.items():
+        if packages := [pin for pin in pins if pin.kind == kind and pin.newest]:
+            text = raised(before[checkout / requirements], packages)
+            (checkout / requirements).write_text(text, encoding="utf-8")
+            upgrades = [word for pin in packages for word in ("--upgrade-package", pin.name)]
+            run([_uv(), *COMPILE, *upgrades, requirements, "-o", _locked(requirements)], cwd=checkout, remedy=_REMEDY)
     changed = [
         f"{file.relative_to(checkout)}\n" + "\n".join(lines)
         for file in files
@@ -180,7 +205,7 @@ def _telling(text: str) -> list[str]:
 
 
 def raised(requirements: str, pins: Sequence[Pin]) -> str:
-    """`requirements.in` with the versions it pins itself raised to the newest."""
+    """A list of requirements with the versions it pins itself raised to the newest."""
     for pin in pins:
         pattern = rf"(?m)^({re.escape(pin.name)}(\[[^\]]*\])?==){re.escape(pin.now)}$"
         requirements = re.sub(pattern, rf"\g<1>{pin.newest}", requirements)

