@@ -19,7 +19,7 @@ from pipeline.stack.template import rendered_template
 
 ACCOUNT: Final = "123456789012"  # what the rules take AWS::AccountId for
 GIVEN: Final = {"VpcId": "vpc-1", "SubnetIds": "subnet-1", "SourceLocation": "https://example.com/images"}
-EVENTS: Final = Path(events.__file__).with_name("events.yaml")
+MONITORING: Final = Path(events.__file__).parent
 
 WILDCARD: Final = "WildcardResourceRule"
 WAIVED: Final[Mapping[tuple[str, str], str]] = {
@@ -33,6 +33,13 @@ WAIVED: Final[Mapping[tuple[str, str], str]] = {
     "ovenproof-proof-*, and only EC2 may be handed them; a boundary on the stack's roles caps what that can reach",
 }
 """By rule and resource. Wildcards of actions are no waivers: see `needless`."""
+
+ENDPOINT_POLICY_RULES: Final = {
+    *("GenericCrossAccountTrustRule", "GenericResourceFullWildcardPrincipalRule", "GenericResourceWildcardPolicyRule"),
+    *("PrivilegeEscalationRule", "WildcardResourceRule"),
+}
+"""What cfripper says to the endpoint policy of GuardDuty's user guide: it lets all in, and denies other accounts'
+principals; an endpoint policy grants nobody anything, and this service knows one action."""
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +84,18 @@ def test_the_stack_has_no_finding_but_what_is_waived(given: Mapping[str, str]) -
 
 
 def test_the_events_template_has_no_finding() -> None:
-    assert findings(EVENTS.read_text(encoding="utf-8"), {}) == []
+    assert findings((MONITORING / "events.yaml").read_text(encoding="utf-8"), {}) == []
+
+
+def test_the_endpoint_s_template_has_no_finding_but_for_the_policy_that_guardduty_documents() -> None:
+    text = (MONITORING / "endpoint.yaml").read_text(encoding="utf-8")
+    text = text.replace("SubnetIds: !Ref Subnets", "SubnetIds: [!Ref Subnets]")  # cfripper knows no list as a parameter
+    found = findings(text, {"Vpc": "vpc-1", "Subnets": "subnet-1", "Cidr": "10.0.0.0/16"})
+    assert {(one.rule, name) for one in found for name in one.resource_ids} == {
+        (rule, "Endpoint") for rule in ENDPOINT_POLICY_RULES
+    }
+    wider = findings(text.replace("CidrIp: !Ref Cidr", "CidrIp: 0.0.0.0/0"), {"Vpc": "vpc-1", "Subnets": "subnet-1"})
+    assert "Group" in {name for one in wider for name in one.resource_ids}
 
 
 @pytest.mark.parametrize(
