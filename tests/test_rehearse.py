@@ -7,9 +7,9 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.rehearsal.fleet.cases import Case, parse_case
 from pipeline.rehearsal.fleet.faults import Fault
-from pipeline.rehearsal.fleet.spec import FLEETS
 from pipeline.rehearsal.fleet.switches import Switches
 from pipeline.rehearse import all_cases, judge, rehearse_case
+from tests.rehearsal.fleet.worlds import GPU_CAUTIOUS, GPU_HOSTS, GPU_QUOTA, GPU_TASKS, like_gpu
 
 
 @pytest.mark.parametrize(
@@ -108,25 +108,9 @@ def test_no_task_is_killed_on_a_way_back_from_tasks_that_do_not_start() -> None:
     assert rehearsal.world.calls["autoscaling.TerminateInstanceInAutoScalingGroup"] == 2
 
 
-HOSTS = ("min_size: 3\n    max_size: 3\n    desired: 3", "min_size: 16\n    max_size: 16\n    desired: 16")
-QUOTA = ("vcpu_quota: 12", "vcpu_quota: 64")
-TASKS = "desired: 2\n    minimum_healthy_percent: 50"
-
-
-def like_gpu(tmp_path: Path, *changes: tuple[str, str]) -> str:
-    """A fleet file of our own: the example `gpu` with some of its text changed."""
-    text = (FLEETS / "gpu.yaml").read_text(encoding="utf-8")
-    for old, new in changes:
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    file = tmp_path / "own.yaml"
-    file.write_text(text, encoding="utf-8")
-    return str(file)
-
-
 def test_each_host_has_its_own_time_to_become_empty_however_many_take_turns(tmp_path: Path) -> None:
     """Sixteen hosts take an hour, one has half an hour."""
-    many = like_gpu(tmp_path, HOSTS, QUOTA, (TASKS, "desired: 14\n    minimum_healthy_percent: 50"))
+    many = like_gpu(tmp_path, GPU_HOSTS, GPU_QUOTA, (GPU_TASKS, "desired: 14\n    minimum_healthy_percent: 50"))
 
     outcome = judge(many)
 
@@ -136,7 +120,7 @@ def test_each_host_has_its_own_time_to_become_empty_however_many_take_turns(tmp_
 
 
 def test_no_more_hosts_go_than_the_one_whose_tasks_do_not_start_elsewhere(tmp_path: Path) -> None:
-    many = like_gpu(tmp_path, HOSTS, QUOTA, (TASKS, "desired: 14\n    minimum_healthy_percent: 50"))
+    many = like_gpu(tmp_path, GPU_HOSTS, GPU_QUOTA, (GPU_TASKS, "desired: 14\n    minimum_healthy_percent: 50"))
 
     rehearsal = rehearse_case(parse_case(f"{many}; fault task-will-not-start"))
 
@@ -150,12 +134,23 @@ def test_no_more_hosts_go_than_the_one_whose_tasks_do_not_start_elsewhere(tmp_pa
 
 def test_a_host_that_others_wait_for_is_let_go_where_every_host_is_full(tmp_path: Path) -> None:
     """No other host has room for its task, so there is nothing to wait for."""
-    full = like_gpu(tmp_path, (TASKS, "desired: 3\n    minimum_healthy_percent: 66"))
+    full = like_gpu(tmp_path, (GPU_TASKS, "desired: 3\n    minimum_healthy_percent: 66"))
 
     outcome = judge(full)
 
     assert outcome.broken == ()
     assert (outcome.status, outcome.ended) == ("Success", "new")
+
+
+def test_a_task_that_has_to_start_elsewhere_first_finds_an_old_host_on_the_way_back(tmp_path: Path) -> None:
+    """It waits on a host that is held, and its service may not be without it: hosts that nothing starts on go first."""
+    case = parse_case(f"{like_gpu(tmp_path, GPU_CAUTIOUS)}; fault task-will-not-start")
+
+    rehearsal = rehearse_case(case)
+
+    assert rehearsal.outcome.broken == ()
+    assert (rehearsal.outcome.status, rehearsal.outcome.ended) == ("Failed", "old")
+    assert rehearsal.outcome.seconds < 3000  # nobody waited until a task might be killed
 
 
 def test_a_step_that_is_not_there_is_said() -> None:

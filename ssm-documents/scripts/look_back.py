@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import boto3
+from drain import SWAPPING
 from fleetview import (
     ACTIVE_REFRESH,
     GOING,
@@ -22,8 +23,9 @@ from fleetview import (
 def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     """In: Group, Cluster (may be empty), Caller (the execution that starts the way back, may be empty), Execution.
 
-    Out: State `nothing`, `refused` or `go`; Way `native` (RollbackInstanceRefresh), `settle` (a refresh is being
-    cancelled: wait, then a new one), `refresh` (a new one), `follow` (one is rolling back already) or `none`; Reason;
+    Out: State `nothing`, `refused` or `go`; Way `native` (RollbackInstanceRefresh), `cancel` (cancel the refresh, then
+    a new one), `settle` (one is being cancelled: wait, then a new one), `refresh` (a new one), `follow` (one is rolling
+    back already) or `none`; Reason;
     FromVersion, Image, Cluster, OwnHook, DesiredConfiguration, Preferences, Since.
     """
     group = group_named(events["Group"])
@@ -44,7 +46,8 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
     hooks = boto3.client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=events["Group"])
     ours = any(hook["LifecycleHookName"] == HOOK for hook in hooks["LifecycleHooks"])
     refresh = next((one for one in refreshes_of(events["Group"]) if one["Status"] in ACTIVE_REFRESH), None)
-    others = [i["InstanceId"] for i in group["Instances"] if not is_on(i, version, image)]
+    chosen = [i for i in group["Instances"] if i["LifecycleState"].startswith(SWAPPING) and is_on(i, version, image)]
+    others = [i for i in group["Instances"] if i in chosen or not is_on(i, version, image)]
     leaving = [i for i in group["Instances"] if i["LifecycleState"].startswith("Terminating")]
     if refresh is None:
         way = "refresh" if others else "none"
@@ -54,6 +57,8 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         way = "settle"
     else:
         way = "native" if version_in(refresh.get("DesiredConfiguration") or {}) != version else "follow"
+        if way == "native" and chosen:  # a rollback takes no other host before those have gone: see drain_back.py
+            way = "cancel"
     if way == "none" and not leaving and not ours and noted.get("roll") in ("rolled-back", "failed"):
         return answer("nothing", "none", f"every host of {events['Group']} runs version {version} already")
     preferences: dict[str, Any] = {
@@ -64,9 +69,9 @@ def handler(events: dict[str, Any], _context: Any) -> dict[str, Any]:
         "StandbyInstances": "Ignore",
     }
     strategy = noted.get("roll-strategy", "Rolling")
-    if strategy == "ReplaceRootVolume":  # as on the way there: no room for another host, one at a time
+    if strategy == "ReplaceRootVolume":  # as on the way there, one at a time; those chosen there serve on meanwhile
         desired = max(1, group["DesiredCapacity"])
-        preferences["MinHealthyPercentage"] = (desired - 1) * 100 // desired
+        preferences["MinHealthyPercentage"] = max(0, desired - 1 - len(chosen)) * 100 // desired
         del preferences["MaxHealthyPercentage"]
     own_hook = noted.get("roll-hook", "yes")
     preferences["InstanceWarmup"] = warmup(group, own_hook=own_hook == "yes")

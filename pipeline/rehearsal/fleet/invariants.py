@@ -32,7 +32,8 @@ class Broken:
 class Expectations:
     """What is asked of a run.
 
-    capacity   hosts InService, in percent of the desired number, that there must always be
+    capacity   hosts InService, or chosen for another root volume and not yet drained, in percent of the desired number,
+               that there must always be
     ready      the same for hosts that ECS can place tasks on
     moves      how often a task may move; none: not asked
     kills      whether tasks may be killed before they have stopped, as with the drain policy `proceed`

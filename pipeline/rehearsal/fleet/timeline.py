@@ -68,11 +68,12 @@ class Timeline:
         group, container = host.group, host.container
         if group is None:
             return
-        in_service = host.state == "InService" and host.alive
+        ready = host.alive and container is not None and container.connected and container.status == "ACTIVE"
+        # A host that is chosen for another root volume and held serves on, until it is drained.
+        in_service = host.alive and (host.state == "InService" or (ready and host.state == "ReplacingRootVolume:Wait"))
         if in_service != host.in_service_counted:
             host.in_service_counted = in_service
             group.serving += 1 if in_service else -1
-        ready = host.alive and container is not None and container.connected and container.status == "ACTIVE"
         ready = ready and host.state not in ("Standby", "Detached")
         if ready != host.ready_counted:
             host.ready_counted = ready

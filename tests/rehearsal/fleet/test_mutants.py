@@ -21,6 +21,7 @@ from pipeline.rehearsal.fleet.world import World
 from pipeline.rehearse import Documents, rehearse_case
 from pipeline.runbook.document import Document, parse_document
 from pipeline.runbook.execute import execute
+from tests.rehearsal.fleet.worlds import GPU_CAUTIOUS, like_gpu
 
 ROLL = "RollFleet.yaml.j2"
 
@@ -118,29 +119,36 @@ def rules_broken(case: str, documents: Documents) -> set[str]:
     return {one.partition(":")[0] for one in rehearse_case(parse_case(case), documents).outcome.broken}
 
 
-# Where hosts take turns, two guards more: one host's time does not run while others have theirs, and no host goes while
-# tasks do not start on the one before.
-TURNS = [
-    (
-        "ready capacity",
-        Mutant(
-            "scripts/drain.py",
-            'begun.get(one, begun[""])',
-            "begun.get(one, since)",
-            "gpu; fault drain-stuck image=old first=1; switch refresh_order=newest-first",
-        ),
+GPU_STUCK = "fault drain-stuck image=old first=1; switch refresh_order=newest-first"
+GPU_BAD = "fault task-will-not-start"
+TURNS = {
+    "a rollback would wait for the hosts that are chosen": (
+        "no task killed",
+        Mutant("scripts/look_back.py", 'if way == "native" and chosen:', "if False:", GPU_BAD),
     ),
-    (
+    "a host that is chosen serves on while others come back": (
         "service minimum",
-        Mutant("scripts/drain.py", "if empty and not back and", "if False and", "gpu; fault task-will-not-start"),
+        Mutant("scripts/drain_back.py", "going - out_of_turn(fleet, events)", "going", GPU_BAD),
     ),
-]
+    "one host at a time, until it is back": (
+        "ready capacity",
+        Mutant("scripts/drain_back.py", "fleet.state(one) in UNDER_WAY for", "False for", GPU_STUCK),
+    ),
+    "the other way round where nothing moves": (
+        "service minimum",
+        Mutant("scripts/drain_back.py", "if chosen and is_quiet(events):", "if False:", GPU_STUCK),
+    ),
+}
+"""Where root volumes are replaced under a service that insists on all of its tasks: a rule, and what breaks it."""
 
 
-@pytest.mark.parametrize(("rule", "mutant"), TURNS)
-def test_a_rehearsal_finds_hosts_that_do_not_wait_for_their_turn(rule: str, mutant: Mutant, tmp_path: Path) -> None:
-    assert rules_broken(mutant.case, document_named) == set()
-    assert rule in rules_broken(mutant.case, mutated(mutant, tmp_path))
+@pytest.mark.parametrize("guard", TURNS)
+def test_a_rehearsal_finds_hosts_that_take_no_turns(guard: str, tmp_path: Path) -> None:
+    rule, mutant = TURNS[guard]
+    fleet = like_gpu(tmp_path, GPU_CAUTIOUS)
+    case = f"{fleet}; {mutant.case}"
+    assert rules_broken(case, document_named) == set()
+    assert rule in rules_broken(case, mutated(mutant, tmp_path))
 
 
 @pytest.mark.parametrize("rule", MUTANTS)

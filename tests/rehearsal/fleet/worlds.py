@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pipeline.rehearsal.fleet.faults import Fault
 from pipeline.rehearsal.fleet.session import fleet_session
-from pipeline.rehearsal.fleet.spec import FleetSpec, example_fleet
+from pipeline.rehearsal.fleet.spec import FLEETS, FleetSpec, example_fleet
 from pipeline.rehearsal.fleet.switches import Switches
 from pipeline.rehearsal.fleet.world import World
 
@@ -149,3 +150,20 @@ class Fleet:
     def service(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.ecs.describe_services(cluster="example", services=[name])["services"][0]
         return found
+
+
+GPU_TASKS = "desired: 2\n    minimum_healthy_percent: 50"
+GPU_HOSTS = ("min_size: 3\n    max_size: 3\n    desired: 3", "min_size: 16\n    max_size: 16\n    desired: 16")
+GPU_QUOTA = ("vcpu_quota: 12", "vcpu_quota: 64")
+GPU_CAUTIOUS = ("minimum_healthy_percent: 50", "minimum_healthy_percent: 100")
+
+
+def like_gpu(folder: Path, *changes: tuple[str, str]) -> str:
+    """A fleet file: the example `gpu` with some of its text changed."""
+    text = (FLEETS / "gpu.yaml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file = folder / "own.yaml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
