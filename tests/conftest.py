@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.rehearsal.cloud import LocalCloud
 from tests.end_to_end import OwnCloud, Proven
 
 
@@ -30,11 +31,13 @@ def own_cloud() -> Iterator[OwnCloud]:
 @pytest.fixture(scope="session")
 def proven(own_cloud: OwnCloud) -> Proven:
     """The one real bake of the run, started as a user starts it. Minutes."""
+    earlier = found.calls().so_far if (found := LocalCloud.find(own_cloud.root)) else 0
     said = own_cloud.run("build-image")
     assert said.exit_code == 0, said.output
+    calls = own_cloud.cloud.calls(earlier).calls
     record = re.search(r"record: +(/\S+)", said.output)
     assert record, said.output
-    return Proven(said, Path(record[1]).parent)
+    return Proven(said, Path(record[1]).parent, calls)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

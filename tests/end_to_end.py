@@ -33,6 +33,7 @@ from pipeline.packer import CLEAN_UP_SECONDS
 from pipeline.progress import Progress
 from pipeline.record import Record
 from pipeline.rehearsal.cloud import LocalCloud
+from pipeline.rehearsal.journal import Call
 from pipeline.rehearsal.target import FILES_URL, open_local_target
 from pipeline.render import FACTS_AFTER, REBOOTS
 from pipeline.signals import as_interrupted
@@ -248,10 +249,12 @@ class Instance:
 
 @dataclass(frozen=True)
 class Proven:
-    """The one real bake of a test run: what the command said, and what it left."""
+    """The one real bake of a test run: what the command said, what it left, and what it called."""
 
     said: Ended
     folder: Path
+    calls: tuple[Call, ...]
+    """What it and Packer called in the local cloud."""
 
     @cached_property
     def record(self) -> Record:

@@ -1,4 +1,7 @@
-"""The policy for promoting and retiring, held against the calls that these commands really make."""
+"""The policy for promoting and retiring, held against the calls that these commands make in one account in memory.
+
+`tests/test_story.py` holds it against the calls of the commands themselves, with the tags that these bear.
+"""
 
 from datetime import timedelta
 from typing import Any, Final

@@ -7,6 +7,7 @@ already. Only time is played: retiring takes months, so its clock is set ahead.
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.clock import SystemClock
 from pipeline.rehearsal import stand_in
 from pipeline.rehearsal.cloud import LocalCloud
 from tests.end_to_end import FLAVOUR, REGION, VARIANT, OwnCloud, Proven, wait_for
+from tests.policy import refusals, statements_of
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +29,19 @@ ID = f"{VARIANT}/{FLAVOUR}"
 NAME = f"/ovenproof/images/{ID}"
 
 
+@contextmanager
+def allowed_by(policy: str, cloud: OwnCloud) -> Iterator[None]:
+    """What is called meanwhile, that policy allows."""
+    mark = cloud.cloud.calls().so_far
+    yield
+    assert "\n".join(refusals(statements_of(policy), cloud.cloud.calls(mark).calls)) == ""
+
+
 def said(cloud: OwnCloud, *words: str, exit_code: int = 0) -> str:
-    ended = cloud.run(*words)
+    """What a command said, that needed no more than its policy allows."""
+    bakes = words[0] in {"build-image", "plan", "sweep"}
+    with allowed_by("bake-caller" if bakes else "promote-caller", cloud):
+        ended = cloud.run(*words)
     assert ended.exit_code == exit_code, ended.output
     return ended.output
 
@@ -179,7 +192,8 @@ def retire_step_by_step(cloud: OwnCloud, monkeypatch: pytest.MonkeyPatch, unused
         (120, "deregister: disabled since", ""),
     ):
         monkeypatch.setattr(Ahead, "days", days)
-        done = actions_of(standing.retire(on="local", region=REGION, regions=REGION, yes=True))
+        with allowed_by("promote-caller", cloud):
+            done = actions_of(standing.retire(on="local", region=REGION, regions=REGION, yes=True))
         assert done[unused].startswith(action), days
         assert own_images(cloud).get(unused, "") == state, days
         assert {done[image].partition(":")[0] for image in kept} == {"keep"}, done

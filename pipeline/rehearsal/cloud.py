@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import MachineError
 from pipeline.paths import CHECKOUT
+from pipeline.rehearsal.journal import Calls
 from pipeline.rehearsal.store import BaseRecord
 from pipeline.wait import poll
 
@@ -236,6 +237,10 @@ class LocalCloud:
 
     def status(self) -> Status:
         return Status.model_validate(self._call("GET", "status"))
+
+    def calls(self, since: int = 0) -> Calls:
+        """Every distinct call of AWS's that was made in this daemon's life, after its first `since` ones."""
+        return Calls.model_validate(self._call("POST", "calls", since))
 
     def serve(self, name: str, folder: Path) -> None:
         """Serve one more folder to guests, read-only, at http://169.254.0.10/<name>/."""

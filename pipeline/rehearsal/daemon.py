@@ -9,6 +9,7 @@ requests. A client starts it (see `cloud`); nobody has to.
 
 import contextlib
 import hmac
+import io
 import json
 import os
 import secrets
@@ -44,6 +45,7 @@ from pipeline.rehearsal.cloud import (
     code_digest,
 )
 from pipeline.rehearsal.guest import AGENT_POLL_SECONDS, Hosting
+from pipeline.rehearsal.journal import Call, Journal, read
 from pipeline.rehearsal.machine import Launcher, Machine, MachineSpec, QemuMachine, probe_accelerator
 from pipeline.rehearsal.store import BaseRecord, Store, disk_bytes
 from pipeline.rehearsal.world import World
@@ -89,6 +91,20 @@ def remove_old_runtime(root: Path) -> list[str]:
     return [f"removed the sockets in {folder}, whose daemon is gone"]
 
 
+def _call_in(environ: dict[str, Any]) -> Call | None:
+    """The call that a request is; its body is left to be read again."""
+    request = WebRequest(environ)
+    body = request.get_data()
+    environ["wsgi.input"] = io.BytesIO(body)
+    return read(
+        request.method,
+        request.path,
+        authorization=request.headers.get("authorization", ""),
+        target=request.headers.get("x-amz-target", ""),
+        body=body,
+    )
+
+
 class Application:
     """WSGI: the admin calls of our client, and everything else to moto, one call at a time.
 
@@ -98,6 +114,7 @@ class Application:
     def __init__(self, world: World, *, token: str, started: datetime, stop: Callable[[], None]) -> None:
         self._world = world
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._journal = Journal()
         self._token = token
         self._started = started
         self.endpoint = ""  # known once the server has its port
@@ -108,7 +125,10 @@ class Application:
         self.last_request = self._world.clock.now()
         if environ.get("PATH_INFO", "").startswith(ADMIN_PREFIX):
             return self._admin(WebRequest(environ))(environ, start_response)
+        call = _call_in(environ)
         with self._world.hosting.lock:
+            if call:
+                self._journal.write(call.with_tags(self._world.tags_on))
             try:
                 return list(self._moto(environ, start_response))
             except NotImplementedError as error:
@@ -120,6 +140,7 @@ class Application:
             return WebResponse("not for you\n", status=HTTPStatus.FORBIDDEN)
         calls = {
             ("GET", "status"): self._status,
+            ("POST", "calls"): self._calls,
             ("POST", "bases"): self._add_bases,
             ("POST", "roots"): self._add_roots,
             ("POST", "stop"): self._stop_all,
@@ -136,6 +157,9 @@ class Application:
     def _status(self, _: bytes) -> str:
         with self._world.hosting.lock:
             return self.status().model_dump_json()
+
+    def _calls(self, body: bytes) -> str:
+        return self._journal.since(int(json.loads(body))).model_dump_json()
 
     def status(self) -> Status:
         hosting = self._world.hosting

@@ -43,6 +43,15 @@ class World:
                     backend.forget_base(old)
                 backend.show_base(base)
 
+    def tags_on(self, region: str, kind: str, name: str) -> tuple[str, ...]:
+        """The keys of the tags on a resource of EC2, in order; none when nobody knows it."""
+        backend = self.ec2.get(region)
+        if backend is None:
+            return ()
+        if kind == "key-pair" and name in backend.key_pairs:
+            name = backend.key_pairs[name].id
+        return tuple(sorted(backend.tags.get(name, ())))
+
     def files(self) -> Responder:
         """The repository and artifact server of every guest."""
 
