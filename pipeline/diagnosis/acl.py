@@ -42,6 +42,8 @@ class Spot:
 
     subnet: str
     address: str
+    zone: str = ""
+    """The zone's id, which is the same in every account, unlike its name."""
 
 
 @dataclass(frozen=True, slots=True)

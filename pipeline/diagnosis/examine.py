@@ -5,7 +5,6 @@ details (SSM, network, images, policies) only of accounts in which something is 
 """
 
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from pipeline.diagnosis.facts import Facts
 from pipeline.diagnosis.join import HostViews, Telemetry, cluster_facts, host_facts, service_facts
 from pipeline.diagnosis.model import AccountCount, ClusterLine, Finding, Monitoring, ShardResult, Status, Unseen
 from pipeline.diagnosis.scope import GROUP_TAG, Scope
+from pipeline.diagnosis.service_roles import NAME, ServiceRoles, may_be_why
 from pipeline.errors import CloudError
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class Examiner:
     """The SSM document to look inside hosts by; nothing: do not."""
     organization: str
     policies: ControlPolicies
+    roles: ServiceRoles
 
     def examine(
         self, shard: str, region: str, accounts: Sequence[str], detector: str, monitoring: Mapping[str, Monitoring]
@@ -95,6 +96,9 @@ class _Account:
     cluster_of: dict[str, str] = field(default_factory=dict)
     in_cluster: dict[str, Counter[Status]] = field(default_factory=dict)
     causes_in: dict[str, Counter[str]] = field(default_factory=dict)
+    has_role: bool | None = None
+    """Whether GuardDuty's service-linked role is there; None as long as nothing asks for it."""
+    asked_for_role: bool = False
 
     def examine(self) -> "_Account":
         self.instances = self._try("EC2 instances", self._instances)
@@ -238,10 +242,10 @@ class _Account:
                 )
         seen, telemetry = self._denied_telemetry()
         heard = any(row.healthy for row in self.host_rows.values()) or any(item.installed for item in inside.values())
-        for number in troubled:
+
+        def facts_of(number: str) -> Facts:
             instance = there.get(number)
-            image = names.get(instance.image, "") if instance else ""
-            facts = host_facts(
+            return host_facts(
                 HostViews(
                     id=number,
                     account=account,
@@ -255,14 +259,24 @@ class _Account:
                     managed_seen=managed is not None and instance is not None,
                     inside=inside.get(number),
                     networks=networks,
-                    image_name=image,
+                    image_name=names.get(instance.image, "") if instance else "",
                     telemetry=telemetry,
                     telemetry_seen=seen,
+                    service_role=self.has_role,
                     organization=of.organization,
                     agents_in_account=heard if (heard or inside) else None,
                 )
             )
-            self._report_host(number, facts, instance)
+
+        if any(may_be_why(facts_of(number)) for number in troubled):
+            self._ask_for_role()
+        for number in troubled:
+            self._report_host(number, facts_of(number), there.get(number))
+
+    def _ask_for_role(self) -> None:
+        if not self.asked_for_role:
+            self.asked_for_role = True
+            self.has_role = self._try(f"role {NAME}", lambda: self.of.roles.has(self.account, self.region))
 
     def _denied_telemetry(self) -> tuple[bool, Telemetry | None]:
         seen, telemetry = self.of.policies.denies(self.account)
@@ -382,16 +396,24 @@ class _Account:
         bad = by["unhealthy"] + by["absent"]
         set_aside = by["excluded"] + by["unsupported"]
         if row is None or tagged_out or left or (not row.healthy and not (bad or set_aside or troubled)):
-            facts = cluster_facts(
-                self.account,
-                self.region,
-                name,
-                row=row,
-                ecs=ecs,
-                issues=tuple(left),
-                monitoring=self.monitoring,
-                hosts_explained=bool(bad or set_aside),
-            )
+
+            def facts_now() -> Facts:
+                return cluster_facts(
+                    self.account,
+                    self.region,
+                    name,
+                    row=row,
+                    ecs=ecs,
+                    issues=tuple(left),
+                    monitoring=self.monitoring,
+                    hosts_explained=bool(bad or set_aside),
+                    service_role=self.has_role,
+                )
+
+            facts = facts_now()
+            if may_be_why(facts):
+                self._ask_for_role()
+                facts = facts_now()
             if diagnose(facts):
                 self._report(name, "cluster", name, facts, listed=row is not None)
         own_findings = [item for item in self.findings if item.cluster == name and item.kind != "host"]
@@ -441,22 +463,17 @@ class _Account:
         )
 
     def _role(self, arn: str) -> dict[str, str]:
-        """What of the execution role stands in the way; nothing when that is not certain."""
-        name = arn.rsplit("/", 1)[-1]
-        answer = self.of.access.call(self.account, self.region, "iam", "get_role", RoleName=name)["Role"]
-        boundary = answer.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")
-        if not boundary:
-            return {}
-        call = self.of.access.call
-        version = call(self.account, self.region, "iam", "get_policy", PolicyArn=boundary)["Policy"]["DefaultVersionId"]
-        document = call(self.account, self.region, "iam", "get_policy_version", PolicyArn=boundary, VersionId=version)[
-            "PolicyVersion"
-        ]["Document"]
-        text = document if isinstance(document, str) else json.dumps(document)
-        verdict = policy.weigh(text, account=self.account, organization=self.of.organization)
-        if verdict.kind not in ("denied", "silent"):
-            return {}
-        return {"policy": f"permissions boundary {boundary}", "policy_reason": verdict.reason}
+        """What of the execution role stands in the way; nothing when that is not certain.
+
+        A boundary that does not allow telemetry is in the way; the role's own policies are only where they deny it,
+        as AWS's policy for execution roles does not name it either.
+        """
+        found = views.role_policies(self.of.access, self.account, self.region, arn.rsplit("/", 1)[-1])
+        for item in found:
+            verdict = policy.weigh(item.document, account=self.account, organization=self.of.organization)
+            if verdict.kind == "denied" or (verdict.kind == "silent" and item.is_boundary):
+                return {"policy": item.name, "policy_reason": verdict.reason}
+        return {}
 
     def _report(self, cluster: str, kind: str, number: str, facts: Facts, *, listed: bool) -> None:
         hits: tuple[Hit, ...] = diagnose(facts)

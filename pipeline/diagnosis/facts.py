@@ -24,9 +24,11 @@ class Conditions(StrictModel):
     fargate_management: Literal["enabled", "disabled"] | None = None
     membership: Literal["member", "none", "suspended"] | None = None
     telemetry: Literal["allowed", "denied"] | None = None
+    guardduty_role: Literal["present", "missing"] | None = None
 
     # the way from the host's VPC to GuardDuty
-    endpoint: Literal["usable", "missing", "elsewhere", "unavailable"] | None = None
+    endpoint: Literal["usable", "missing", "elsewhere", "unavailable", "in-no-subnet"] | None = None
+    endpoint_zone: Literal["same", "other"] | None = None
     endpoint_dns: Literal["on", "off"] | None = None
     endpoint_ingress: Literal["open", "closed"] | None = None
     endpoint_policy: Literal["allowed", "denied"] | None = None
@@ -94,6 +96,7 @@ TEXTS = frozenset(
         "endpoint_policy_reason",
         "endpoint_state",
         "endpoint_vpc",
+        "endpoint_zones",
         "execution_role_arn",
         "feature_status",
         "host_groups",
@@ -123,6 +126,7 @@ TEXTS = frozenset(
         "vpc",
         "vpc_dns_detail",
         "vpc_owner",
+        "zone",
     }
 )
 """What a remedy or a piece of evidence may name in braces."""

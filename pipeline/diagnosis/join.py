@@ -57,6 +57,8 @@ class HostViews:
     image_name: str = ""
     telemetry: Telemetry | None = None
     telemetry_seen: bool = False
+    service_role: bool | None = None
+    """Whether the account has GuardDuty's service-linked role; None: nobody asked, or could see."""
     organization: str = ""
     agents_in_account: bool | None = None
     """Whether any host of the account and region is heard; None: not known."""
@@ -73,10 +75,12 @@ def host_facts(views: HostViews) -> Facts:
         "cluster": _cluster(views),
     }
     _add_account(known, texts, views.monitoring)
+    known.pop("fargate_management", None)  # nothing of hosts depends on it
     if views.telemetry_seen:
         known["telemetry"] = "denied" if views.telemetry else "allowed"
         if views.telemetry:
             _add_policy(texts, views.telemetry)
+    _add_role(known, views.service_role)
     row = views.row
     known["listed"] = ("yes" if row else "no") if views.listing_seen else None
     if row:
@@ -102,7 +106,8 @@ def host_facts(views: HostViews) -> Facts:
     if known.get("agent_management"):
         managed_here = known["agent_management"] == "enabled" or known.get("inclusion") == "yes"
         if managed_here:
-            known["installer"] = "automated"
+            powerless = known.get("guardduty_role") == "missing" and known["agent_management"] == "enabled"
+            known["installer"] = "nobody" if powerless else "automated"
         elif views.agents_in_account is not None:
             known["installer"] = "manual" if views.agents_in_account else "nobody"
     agent = (views.inside.version if views.inside else "") or (row.agent if row else "")
@@ -158,6 +163,10 @@ def _add_account(known: dict[str, str | None], texts: dict[str, str], monitoring
     if features.get("EKS_RUNTIME_MONITORING") == "ENABLED":
         texts["eks_only"] = "; EKS_RUNTIME_MONITORING is on, which is another feature"
     texts["monitored_since"] = monitoring.since
+
+
+def _add_role(known: dict[str, str | None], there: bool | None) -> None:
+    known["guardduty_role"] = None if there is None else ("present" if there else "missing")
 
 
 def _add_policy(texts: dict[str, str], telemetry: Telemetry) -> None:
@@ -245,10 +254,12 @@ def _add_network(
     endpoint = next((item for item in here if item.state == "available"), here[0])
     texts |= {"endpoint_id": endpoint.id, "endpoint_state": endpoint.state, "endpoint_vpc": endpoint.vpc}
     known["endpoint"] = "usable" if endpoint.state == "available" else "unavailable"
+    if endpoint.state == "available" and not endpoint.interfaces:
+        known["endpoint"] = "in-no-subnet"
     known["endpoint_dns"] = "on" if endpoint.private_dns else "off"
     texts["endpoint_groups"] = ", ".join(endpoint.groups)
     known["endpoint_ingress"] = _ingress(endpoint, instance, networks)
-    _add_acl(known, texts, endpoint, instance, networks)
+    _add_way(known, texts, endpoint, instance, networks)
     verdict = policy.weigh(endpoint.policy, account=views.account, organization=views.organization)
     if verdict.kind in ("denied", "silent"):
         known["endpoint_policy"], texts["endpoint_policy_reason"] = "denied", verdict.reason
@@ -279,11 +290,18 @@ def _endpoints_here(
     return here
 
 
-def _add_acl(
+def _add_way(
     known: dict[str, str | None], texts: dict[str, str], endpoint: Endpoint, instance: Instance, networks: Networks
 ) -> None:
+    """What lies between the host and the endpoint's interfaces, if all of them were seen."""
     spots = [networks.interfaces[number] for number in endpoint.interfaces if number in networks.interfaces]
-    if not instance.address or len(spots) != len(endpoint.interfaces):
+    if not spots or len(spots) != len(endpoint.interfaces):
+        return
+    zones = {spot.zone for spot in spots}
+    if instance.zone and "" not in zones:
+        known["endpoint_zone"] = "same" if instance.zone in zones else "other"
+        texts |= {"zone": instance.zone, "endpoint_zones": ", ".join(sorted(zones))}
+    if not instance.address:
         return
     found = acl.way(acl.Spot(instance.subnet, instance.address), spots, networks.acls)
     known["network_acl"] = found.kind
@@ -316,12 +334,14 @@ def cluster_facts(
     issues: tuple[str, ...],
     monitoring: Monitoring | None,
     hosts_explained: bool,
+    service_role: bool | None = None,
     listing_seen: bool = True,
 ) -> Facts:
     """Facts of a cluster as a whole; `issues` are GuardDuty's texts that belong to no single service."""
     known: dict[str, str | None] = {}
     texts = {"account": account, "region": region, "cluster": name, "id": name, "service": name}
     _add_account(known, texts, monitoring)
+    _add_role(known, service_role)
     known.pop("agent_management", None)
     if not (ecs and ecs.fargate_services):
         known.pop("fargate_management", None)

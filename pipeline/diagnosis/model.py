@@ -63,6 +63,11 @@ class ClusterLine:
     status: Status
     causes: tuple[str, ...] = ()
 
+    @property
+    def covered_services(self) -> int:
+        """Fargate services that GuardDuty has no complaint of; none where it does not know the cluster."""
+        return 0 if self.status == "absent" else max(0, self.fargate_services - self.troubled_services)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

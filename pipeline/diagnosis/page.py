@@ -47,9 +47,7 @@ def _values(summary: Summary, earlier: Sequence[Path]) -> dict[str, Any]:
                 "status": line.status,
                 "on": table.monitored_by(line),
                 "hosts": f"{line.covered}/{line.hosts - line.not_counted}" if line.hosts else "-",
-                "fargate": f"{line.fargate_services - line.troubled_services}/{line.fargate_services}"
-                if line.fargate_services
-                else "-",
+                "fargate": f"{line.covered_services}/{line.fargate_services}" if line.fargate_services else "-",
                 "why": "; ".join(causes()[cause].title for cause in line.causes)
                 or table.MAKES_HEALTHY[table.monitored_by(line)],
             }

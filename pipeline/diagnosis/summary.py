@@ -116,7 +116,9 @@ class Summary:
                     self.by_region.setdefault(count.region, Counter())[status] += number
         for line in result.clusters:
             self.clusters.append(line)
-            self.services["healthy"] += max(0, line.fargate_services - line.troubled_services)
+            self.services["healthy"] += line.covered_services
+            if line.status == "absent":
+                self.services["absent"] += line.fargate_services
         for finding in result.findings:
             self._add_finding(finding)
         self.unseen += result.unseen

@@ -19,6 +19,7 @@ from pipeline.diagnosis.examine import Examiner
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.model import Monitoring
 from pipeline.diagnosis.scope import Scope
+from pipeline.diagnosis.service_roles import ServiceRoles
 from pipeline.errors import CloudError, UsageError
 from pipeline.progress import duration
 
@@ -154,6 +155,7 @@ class Survey:
             self.look_inside,
             ledger.head["organization"],
             ControlPolicies(self.access),
+            ServiceRoles(self.access),
         )
         stop = threading.Event()
 

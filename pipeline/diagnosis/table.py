@@ -145,9 +145,7 @@ def _clusters(summary: Summary) -> str:
             line.status,
             monitored_by(line),
             f"{line.covered}/{line.hosts - line.not_counted}" if line.hosts else "-",
-            f"{line.fargate_services - line.troubled_services}/{line.fargate_services}"
-            if line.fargate_services
-            else "-",
+            f"{line.covered_services}/{line.fargate_services}" if line.fargate_services else "-",
             ", ".join(line.causes) or MAKES_HEALTHY[monitored_by(line)],
         ]
         for line in lines[:CLUSTERS_SHOWN]

@@ -22,6 +22,8 @@ FILTER_VALUES = 200
 """EC2 takes so many values of one filter (EC2 API reference, Filter)."""
 LOOK_INSIDE = Path(__file__).with_name("look_inside.sh")
 LOOK_SECONDS = 180
+EXECUTION_POLICY = "policy/service-role/AmazonECSTaskExecutionRolePolicy"
+"""AWS's own policy for execution roles, which allows a few actions and denies none."""
 OWN_DOCUMENT, ANY_SCRIPT = "Ovenproof-LookInside", "AWS-RunShellScript"
 """By the first a caller can run look_inside.sh and nothing else: member.yaml makes it in each region."""
 
@@ -68,6 +70,8 @@ class Instance:
     profile: str
     operator: str
     tags: Mapping[str, str]
+    zone: str = ""
+    """The id of its availability zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,15 @@ class Inside:
     active: str
     restarts: int
     window: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolePolicy:
+    """A policy that a role has, as JSON."""
+
+    name: str
+    document: str
+    is_boundary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +281,7 @@ def _instance(row: Mapping[str, Any]) -> Instance:
         profile=row.get("IamInstanceProfile", {}).get("Arn", "").rsplit("/", 1)[-1],
         operator=operator.get("Principal", "") if operator.get("Managed") else "",
         tags={tag["Key"]: tag["Value"] for tag in row.get("Tags", ())},
+        zone=row.get("Placement", {}).get("AvailabilityZoneId", ""),
     )
 
 
@@ -502,7 +516,9 @@ def add_ways(
         account, region, "ec2", "describe_network_interfaces", "NetworkInterfaces", NetworkInterfaceIds=wanted
     )
     for row in rows:
-        networks.interfaces[row["NetworkInterfaceId"]] = Spot(row.get("SubnetId", ""), row.get("PrivateIpAddress", ""))
+        networks.interfaces[row["NetworkInterfaceId"]] = Spot(
+            row.get("SubnetId", ""), row.get("PrivateIpAddress", ""), row.get("AvailabilityZoneId", "")
+        )
     places = sorted({*subnets, *(networks.interfaces[number].subnet for number in wanted)} - {""})
     for some in chunks(places, FILTER_VALUES):
         filters = [{"Name": "association.subnet-id", "Values": some}]
@@ -550,6 +566,37 @@ def _covers_443(rule: Mapping[str, Any]) -> bool:
 
 def _leads_somewhere(rule: Mapping[str, Any]) -> bool:
     return any(rule.get(key) for key in ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs"))
+
+
+def role_policies(access: Access, account: str, region: str, role: str) -> tuple[RolePolicy, ...]:
+    """The role's boundary, if it has one, then its policies: attached ones and those of its own."""
+
+    def managed_policy(arn: str) -> str:
+        version = access.call(account, region, "iam", "get_policy", PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        found = access.call(account, region, "iam", "get_policy_version", PolicyArn=arn, VersionId=version)
+        return _document(found["PolicyVersion"]["Document"])
+
+    found = []
+    answer = access.call(account, region, "iam", "get_role", RoleName=role)["Role"]
+    if boundary := answer.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", ""):
+        found.append(RolePolicy(f"permissions boundary {boundary}", managed_policy(boundary), is_boundary=True))
+    for row in access.pages(
+        account, region, "iam", "list_attached_role_policies", "AttachedPolicies", chain="Marker", RoleName=role
+    ):
+        arn = row["PolicyArn"]
+        if not arn.endswith(f":{EXECUTION_POLICY}"):
+            found.append(RolePolicy(f"policy {arn}", managed_policy(arn)))
+    for name in access.pages(
+        account, region, "iam", "list_role_policies", "PolicyNames", chain="Marker", RoleName=role
+    ):
+        own = access.call(account, region, "iam", "get_role_policy", RoleName=role, PolicyName=name)
+        found.append(RolePolicy(f"the role's own policy {name}", _document(own["PolicyDocument"])))
+    return tuple(found)
+
+
+def _document(found: Any) -> str:
+    """botocore reads IAM's documents."""
+    return found if isinstance(found, str) else json.dumps(found)
 
 
 def image_names(access: Access, account: str, region: str, images: Iterable[str]) -> dict[str, str]:

@@ -9,10 +9,10 @@ from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.scope import Scope
 from pipeline.diagnosis.survey import Survey
 from pipeline.diagnosis.views import OWN_DOCUMENT
-from pipeline.rehearsal.organization.physics import HEALTHY, host_row, kernel_line
+from pipeline.rehearsal.organization.physics import HEALTHY, cluster_row, host_row, issues_of, kernel_line
 from pipeline.rehearsal.organization.session import Organization
 from pipeline.rehearsal.organization.spec import OrganizationSpec
-from pipeline.rehearsal.organization.state import Host, Place
+from pipeline.rehearsal.organization.state import Cluster, Host, Place, Service
 from pipeline.rehearsal.organization.world import World
 from tests.doubles import FakeClock
 
@@ -28,6 +28,8 @@ ONLY_INSIDE = {
 OF_THE_UNIT = {"agent-restarting", "agent-too-old", "memlock-too-low", "unit-off"}
 BY_ENDPOINT = {
     "endpoint-in-another-vpc",
+    "endpoint-in-another-zone",
+    "endpoint-in-no-subnet",
     "endpoint-missing",
     "endpoint-not-available",
     "endpoint-policy",
@@ -36,11 +38,14 @@ BY_ENDPOINT = {
     "network-acl-closed",
     "vpc-dns-off",
 }
+ASSOCIATIONS = {"association-already-gone", "association-exists", "association-missing", "too-many-associations"}
 ONLY_TEXT = {
     "agent-version-ended": "Agent not reporting",
+    "association-already-gone": "Deletion Failed: GuardDuty SSM association",
     "association-exists": "association already exists",
-    "association-missing": "association does not exist",
+    "association-missing": "Updation Failed: GuardDuty SSM association",
     "image-pull-failed": "could not be pulled",
+    "shared-vpc-endpoint-kept": "Shared VPC Endpoint Deletion Failed",
     "shared-vpc-not-supported": "not supported for shared VPC",
     "shared-vpc-owner-off": "doesn't have either",
     "too-many-associations": "too many SSM associations",
@@ -59,11 +64,23 @@ SYMPTOMS = {
     "agent-disconnected",
     "agent-restarting",
     "agent-silent",
+    "endpoint-in-another-zone",
+    "fargate-agent-exited",
+    "fargate-not-reporting",
+    "fargate-unidentified",
+    "identity-document-unreadable",
     "launched-just-now",
     "never-listed",
     "prerequisites-not-met",
+    "unverified-kernel",
     "unverified-os",
 }
+OF_TASKS = {
+    "fargate-tasks-before-agent-configuration",
+    "fargate-tasks-before-monitoring",
+    "fargate-tasks-excluded",
+}
+"""Texts that name tasks and no service: they are told of the cluster."""
 
 
 def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
@@ -79,6 +96,8 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
         return final
     visible = set(planted)
     inside = host.ssm == "online"
+    if not host.agent:
+        visible.add("agent-not-installed")
     issue = row[1] if row else ""
     visible -= {cause for cause, text in ONLY_TEXT.items() if text not in issue}
     if host.network.owner:
@@ -98,8 +117,7 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
         visible -= BY_ENDPOINT if "enableDnsHostnames" not in issue else BY_ENDPOINT - {"vpc-dns-off"}
     if place.association_says and issue != place.association_says:
         # GuardDuty says something else of this host, so only what the association did not do can be seen
-        visible -= {"association-exists", "association-missing", "too-many-associations"}
-        visible.add("agent-not-installed")
+        visible -= ASSOCIATIONS
     if kernel_line(host) > (5, 10):
         visible -= {"memlock-too-low"}  # newer kernels charge eBPF elsewhere
     if not host.agent:
@@ -116,14 +134,55 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
         stray = any(network.endpoint and network.vpc not in used for network in owned) and not host.network.owner
         visible -= {"endpoint-missing", "endpoint-in-another-vpc"}
         visible.add("endpoint-in-another-vpc" if stray else "endpoint-missing")
-    if visible & {"association-exists", "association-missing", "too-many-associations"}:
+    if visible & ASSOCIATIONS or ("guardduty-role-missing" in visible and host.automated):
         visible -= {"agent-not-installed"}  # that is what comes of it
+    if "agent-management-off" in visible:
+        # nobody has agents installed; which is known of hosts that can be looked into
+        visible -= {"agent-not-installed"} if "agent-not-installed" in visible else {"agent-management-off"}
     if "exclusion-tag" in visible:
-        visible -= {"agent-not-installed", "no-instance-profile", "ssm-unreachable"}  # nobody wanted one there
+        # nobody wanted one there
+        visible -= {"agent-management-off", "agent-not-installed", "no-instance-profile", "ssm-unreachable"}
     if visible & ACCOUNT_OFF:
-        visible -= COMES_WITH_MONITORING
-        visible -= {"association-exists", "association-missing", "too-many-associations"}
+        visible -= COMES_WITH_MONITORING | ASSOCIATIONS
     return visible
+
+
+def expected_of_service(world: World, place: Place, cluster: Cluster, service: Service) -> set[str] | None:
+    """The causes that must be told of a Fargate service; None when nothing is said of it."""
+    account = world.account(place.account)
+    assert account is not None
+    planted = set(service.planted) - OF_TASKS
+    issues = issues_of(service, world.clock.now())
+    if _row(world, place, cluster) is None or not issues or (not planted and set(service.planted) & OF_TASKS):
+        return None
+    told = planted | ({*account.problems} & {"fargate-agent-management-off", "scp-denies"})
+    if "fargate-windows" in told:
+        return {"fargate-windows"}
+    return told - SYMPTOMS or told
+
+
+def expected_of_cluster(world: World, place: Place, cluster: Cluster) -> set[str] | None:
+    """The causes that must be told of a cluster as a whole; None when nothing is."""
+    account = world.account(place.account)
+    assert account is not None
+    hosts = [host for host in place.hosts if host.cluster == cluster.name]
+    if not hosts and not cluster.services:
+        return None
+    told = {problem for service in cluster.services for problem in service.planted} & OF_TASKS
+    if _row(world, place, cluster) is None:
+        told = (ACCOUNT_OFF | {"guardduty-role-missing"}) & {*account.problems} or {"cluster-never-listed"}
+    if cluster.tag == "false":
+        told.add("cluster-exclusion-tag")
+    if not told:
+        return None
+    if cluster.services and "fargate-agent-management-off" in account.problems:
+        told.add("fargate-agent-management-off")
+    return told - {"cluster-never-listed"} or told
+
+
+def _row(world: World, place: Place, cluster: Cluster) -> object:
+    features, member = world.features(place.account, place.region), world.is_member(place.account)
+    return cluster_row(place, cluster, features, member=member, now=world.clock.now())
 
 
 def survey(

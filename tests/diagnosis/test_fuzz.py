@@ -4,25 +4,41 @@ What must be found is reasoned in `planted.py` from the truth of the model, whic
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.diagnosis.causes import causes, diagnose
 from pipeline.diagnosis.facts import VALUES, Facts
+from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.summary import findings
 from pipeline.rehearsal.organization.spec import (
     AccountProblem,
     AccountSpec,
+    ClusterProblem,
     ClusterSpec,
     HostProblem,
     HostsSpec,
     NetworkProblem,
     OrganizationSpec,
+    ServiceProblem,
+    ServiceSpec,
 )
-from tests.diagnosis.planted import SYMPTOMS, causes_of, expected_of, hosts, organization_of, survey
+from pipeline.rehearsal.organization.state import Cluster, Host, Place
+from pipeline.rehearsal.organization.world import World
+from tests.diagnosis.planted import (
+    SYMPTOMS,
+    causes_of,
+    expected_of,
+    expected_of_cluster,
+    expected_of_service,
+    hosts,
+    organization_of,
+    survey,
+)
 
 # One of each group at most: two of them would be two truths about the same thing.
 GROUPS: list[list[HostProblem]] = [
@@ -33,13 +49,17 @@ GROUPS: list[list[HostProblem]] = [
         "image-pull-failed",
         "bottlerocket-too-old",
         "agent-version-ended",
+        "unverified-kernel",
+        "unverified-os",
     ],
-    ["agent-not-installed", "agent-too-old", "unit-off"],
-    ["no-instance-profile", "ssm-unreachable"],
+    ["agent-not-installed", "agent-silent", "agent-too-old", "unit-off"],
+    ["no-instance-profile", "ssm-unreachable", "agent-disconnected"],
     ["windows", "ecs-anywhere", "managed-instances", "unsupported-architecture", "eks-node"],
     ["ecs-agent-too-old"],
     ["exclusion-tag"],
     ["host-egress-closed"],
+    ["identity-document-unreadable"],
+    ["prerequisites-not-met"],
     ["memlock-too-low"],
     ["metadata-off"],
     ["no-btf"],
@@ -51,15 +71,35 @@ GROUPS: list[list[HostProblem]] = [
 NETWORK: list[NetworkProblem] = [
     "endpoint-missing",
     "endpoint-in-another-vpc",
+    "endpoint-in-another-zone",
+    "endpoint-in-no-subnet",
     "endpoint-not-available",
     "endpoint-policy",
     "endpoint-private-dns-off",
     "endpoint-security-group",
     "network-acl-closed",
     "vpc-dns-off",
+    "shared-vpc-endpoint-kept",
     "shared-vpc-owner-off",
     "shared-vpc-not-supported",
 ]
+ASSOCIATIONS: list[AccountProblem] = [
+    "association-already-gone",
+    "association-exists",
+    "association-missing",
+    "too-many-associations",
+]
+ACCOUNT: list[AccountProblem] = [
+    "agent-management-off",
+    "fargate-agent-management-off",
+    "guardduty-role-missing",
+    "member-suspended",
+    "not-a-member",
+    "runtime-monitoring-off",
+    "scp-denies",
+]
+CLUSTER: tuple[ClusterProblem, ...] = get_args(ClusterProblem)
+SERVICE: tuple[ServiceProblem, ...] = get_args(ServiceProblem)
 OWNER, UNKNOWN = f"{1:012d}", "888888888888"
 """The first account of each organization, and one that nobody can look into."""
 
@@ -78,24 +118,23 @@ def accounts(draw: st.DrawFn, number: int) -> AccountSpec:
         network = draw(st.lists(st.sampled_from(NETWORK), max_size=1))
         owner = draw(st.sampled_from([None, None, OWNER, UNKNOWN]))
         shared_by = owner if owner != f"{number:012d}" else None
+        services = [
+            ServiceSpec(name=f"{name}-{service}", problems=tuple(draw(st.lists(st.sampled_from(SERVICE), max_size=1))))
+            for service in ("web", "jobs")[: draw(st.integers(0, 2))]
+        ]
         clusters.append(
-            ClusterSpec(name=name, hosts=(HostsSpec(count=2), *made), network=tuple(network), shared_by=shared_by)
+            ClusterSpec(
+                name=name,
+                hosts=(HostsSpec(count=2), *made),
+                services=tuple(services),
+                network=tuple(network),
+                shared_by=shared_by,
+                problems=tuple(draw(st.lists(st.sampled_from(CLUSTER), max_size=1))),
+            )
         )
     agents: Literal["automated", "manual"] = draw(st.sampled_from(["automated", "manual"]))
-    associations: list[AccountProblem] = ["association-exists", "association-missing", "too-many-associations"]
     problem: AccountProblem | None = draw(
-        st.sampled_from(
-            [
-                None,
-                None,
-                None,
-                "runtime-monitoring-off",
-                "member-suspended",
-                "not-a-member",
-                "scp-denies",
-                *(associations if agents == "automated" else ()),
-            ]
-        )
+        st.none() | st.sampled_from([*ACCOUNT, *(ASSOCIATIONS if agents == "automated" else ())])
     )
     return AccountSpec(
         id=f"{number:012d}",
@@ -131,7 +170,8 @@ def check(spec: OrganizationSpec) -> None:
     scope = [account.id for account in spec.accounts]
     with tempfile.TemporaryDirectory() as folder:
         ledger = survey(made, clock, Path(folder) / "ledger", accounts=scope)
-        found = causes_of(item for item in findings(ledger) if item.kind == "host")
+        told_of = [(item.kind, item) for item in findings(ledger)]
+    found = causes_of(item for kind, item in told_of if kind == "host")
     for place, host in hosts(made.world):
         told = found.get((place.account, place.region, host.id))
         expected = expected_of(made.world, place, host)
@@ -139,9 +179,56 @@ def check(spec: OrganizationSpec) -> None:
             assert told == expected, host
             continue
         roots, symptoms = told - SYMPTOMS, told & SYMPTOMS
-        assert roots == expected - SYMPTOMS, (host.planted, host.network.planted, spec.accounts, host)
+        assert roots == expected - SYMPTOMS, (host.planted, host.network.planted, spec.accounts)
         # a symptom is told only where no reason is, and something is always told
         assert told and not (symptoms and roots - {"unrecognised"}), (host, told)
+        assert symptoms & NOTES <= {*host.planted, *host.network.planted, *_of_metadata(host)}, host
+    services = {(*_key(item), item.id): _causes(item) for kind, item in told_of if kind == "service"}
+    clusters = {_key(item): _causes(item) for kind, item in told_of if kind == "cluster"}
+    for place, cluster in _clusters(made.world):
+        key = (place.account, place.region, cluster.name)
+        problems = next(account.problems for account in spec.accounts if account.id == place.account)
+        assert clusters.get(key) == expected_of_cluster(made.world, place, cluster), (key, cluster.planted, problems)
+        for service in cluster.services:
+            expected = expected_of_service(made.world, place, cluster, service)
+            assert services.get((*key, service.name)) == expected, (service.planted, service.issues, problems)
+
+
+NOTES = {"endpoint-in-another-zone", "identity-document-unreadable", "unverified-kernel", "unverified-os"}
+"""Symptoms that say something of their own, which must not be invented either."""
+
+
+def _of_metadata(host: Host) -> set[str]:
+    return set() if host.imds else {"identity-document-unreadable"}
+
+
+def _key(item: Finding) -> tuple[str, str, str]:
+    return item.account, item.region, item.cluster
+
+
+def _causes(item: Finding) -> set[str]:
+    return {hit.cause for hit in item.hits}
+
+
+def _clusters(world: World) -> Iterator[tuple[Place, Cluster]]:
+    for place in {id(place): place for place, _ in hosts(world)}.values():
+        for cluster in place.clusters.values():
+            yield place, cluster
+
+
+def test_every_problem_that_can_be_planted_is_drawn() -> None:
+    drawn = {*(problem for group in GROUPS for problem in group), *NETWORK, *ACCOUNT, *ASSOCIATIONS, *CLUSTER, *SERVICE}
+    kinds = (HostProblem, NetworkProblem, AccountProblem, ClusterProblem, ServiceProblem)
+    assert drawn == {problem for kind in kinds for problem in get_args(kind)}
+
+
+def test_every_cause_can_be_planted() -> None:
+    kinds = (HostProblem, NetworkProblem, AccountProblem, ClusterProblem, ServiceProblem)
+    # these two only sum up what is wrong with hosts, or say that somebody else's answer is waited for
+    assert set(causes()) - {problem for kind in kinds for problem in get_args(kind)} == {
+        "hosts-not-covered",
+        "waiting-for-ssm",
+    }
 
 
 @given(

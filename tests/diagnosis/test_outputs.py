@@ -115,7 +115,7 @@ def test_every_table_of_the_page_has_a_caption_and_the_page_counts_fargate() -> 
     tags = [tag for tag, _ in found.seen]
     assert tags.count("table") == tags.count("caption") == 3
     assert "Command for the first of them, with credentials of account 200000000001" in " ".join(found.text)
-    assert "3 of 9 Fargate services healthy" in " ".join(" ".join(found.text).split())
+    assert "3 of 11 Fargate services healthy" in " ".join(" ".join(found.text).split())
 
 
 def test_a_remedy_for_several_clusters_names_none_of_them() -> None:

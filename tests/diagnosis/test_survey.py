@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.diagnosis import command
+from pipeline.diagnosis import command, table
 from pipeline.diagnosis import survey as surveying
 from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.bench import measure
@@ -293,6 +293,15 @@ def test_an_instance_that_nobody_knows_is_told_so(tmp_path: Path) -> None:
         command.coverage(
             account=ONE, region=REGION, instance="i-0123456789abcdef0", show=lambda _: None, say=lambda _: None
         )
+
+
+def test_services_of_a_cluster_that_is_not_listed_are_absent_and_not_healthy(tmp_path: Path) -> None:
+    cluster = ClusterSpec(name="main", services=(ServiceSpec(name="web"), ServiceSpec(name="jobs")))
+    account = AccountSpec(id=ONE, name="a", clusters=(cluster,), problems=("runtime-monitoring-off",))
+    made, clock = organization_of(spec(accounts=(account,)))
+    summary = summarise(run(made, clock, tmp_path / "ledger"))
+    assert (summary.services["absent"], summary.services["healthy"], summary.percent) == (2, 0, 0)
+    assert "0/2" in table.render(summary)
 
 
 def test_rows_of_machines_that_are_gone_are_not_counted(tmp_path: Path) -> None:

@@ -33,7 +33,11 @@ class Compute:
             hosts = [host for host in hosts if _ec2_value(host, criterion["Name"]) in criterion["Values"]]
         found, token = page(hosts, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 1000))
         reservations = [
-            {"ReservationId": f"r-{host.id[2:]}", "OwnerId": account, "Instances": [_instance(host, account)]}
+            {
+                "ReservationId": f"r-{host.id[2:]}",
+                "OwnerId": account,
+                "Instances": [_instance(host, account, call.region)],
+            }
             for host in found
         ]
         return {"Reservations": reservations, **({"NextToken": token} if token else {})}
@@ -63,17 +67,16 @@ class Compute:
         return {"VpcId": network.vpc, "EnableDnsHostnames": {"Value": network.dns_hostnames}}
 
     def ec2_DescribeVpcEndpoints(self, call: Call, account: str) -> Mapping[str, Any]:
-        name = f"com.amazonaws.{call.region}.guardduty-data"
         endpoints = [
             {
                 "VpcEndpointId": network.endpoint,
                 "VpcEndpointType": "Interface",
                 "VpcId": network.vpc,
-                "ServiceName": name,
+                "ServiceName": f"com.amazonaws.{network.endpoint_region or call.region}.guardduty-data",
                 "State": network.endpoint_state,
                 "PrivateDnsEnabled": network.endpoint_dns,
-                "SubnetIds": [network.endpoint_subnet],
-                "NetworkInterfaceIds": [_interface(network)],
+                "SubnetIds": [network.endpoint_subnet] if network.endpoint_subnet else [],
+                "NetworkInterfaceIds": [_interface(network)] if network.endpoint_subnet else [],
                 "Groups": [{"GroupId": network.endpoint_group, "GroupName": "guardduty-data"}],
                 "PolicyDocument": network.endpoint_policy or self._open_policy(account, network),
                 "OwnerId": account,
@@ -106,9 +109,10 @@ class Compute:
                 "InterfaceType": "vpc_endpoint",
                 "RequesterManaged": True,
                 "Status": "in-use",
+                **_zone(call.region, network.endpoint_zone),
             }
             for network in self.world.owned_networks(account, call.region)
-            if network.endpoint
+            if network.endpoint and network.endpoint_subnet
         }
         wanted = call.parameters["NetworkInterfaceIds"]
         if missing := sorted(set(wanted) - set(interfaces)):
@@ -466,7 +470,16 @@ def _ec2_value(host: Host, name: str) -> str:
     return {"instance-state-name": "running", "vpc-id": host.network.vpc, "instance-id": host.id}[name]
 
 
-def _instance(host: Host, account: str) -> dict[str, Any]:
+def _zone(region: str, zone: str) -> dict[str, Any]:
+    """A zone's id, and the name that accounts give to it."""
+    area, *places, number = region.split("-")
+    return {
+        "AvailabilityZone": f"{region}{'abc'[int(zone[-1]) - 1]}",
+        "AvailabilityZoneId": f"{area}{''.join(place[0] for place in places)}{number}-{zone}",
+    }
+
+
+def _instance(host: Host, account: str, region: str) -> dict[str, Any]:
     instance: dict[str, Any] = {
         "InstanceId": host.id,
         "InstanceType": host.type,
@@ -477,6 +490,7 @@ def _instance(host: Host, account: str) -> dict[str, Any]:
         "State": {"Name": "running", "Code": 16},
         "VpcId": host.network.vpc,
         "SubnetId": host.network.subnet,
+        "Placement": {"Tenancy": "default", **_zone(region, host.zone)},
         "PrivateIpAddress": "10.0.0.9",
         "SecurityGroups": [{"GroupId": group, "GroupName": group} for group in host.groups],
         "MetadataOptions": {

@@ -9,6 +9,8 @@ from pipeline.rehearsal.answered_session import Call, Refused
 from pipeline.rehearsal.organization.pages import page
 from pipeline.rehearsal.organization.world import World
 
+SERVICE_ROLE = "AWSServiceRoleForAmazonGuardDuty"
+OWN_POLICY, INLINE_POLICY = "read-parameters", "quiet"
 FULL_ACCESS, DENY_TELEMETRY = "p-FullAWSAccess", "p-telemetry1"
 POLICIES = {
     FULL_ACCESS: ("FullAWSAccess", [{"Effect": "Allow", "Action": "*", "Resource": "*"}]),
@@ -142,10 +144,13 @@ class Governance:
                     return path + "/"
         raise Refused("ParentNotFoundException", "You specified a parent that doesn't exist.")
 
-    # ---- IAM: task execution roles
+    # ---- IAM: GuardDuty's own role, and task execution roles
 
     def iam_GetRole(self, call: Call, account: str) -> Mapping[str, Any]:
         name = call.parameters["RoleName"]
+        known = self.world.account(account)
+        if name == SERVICE_ROLE and known is not None and "guardduty-role-missing" in known.problems:
+            raise Refused("NoSuchEntity", f"The role with name {name} cannot be found.", status=404)
         role: dict[str, Any] = {
             "Path": "/",
             "RoleName": name,
@@ -157,6 +162,29 @@ class Governance:
             boundary = f"arn:aws:iam::{account}:policy/only-logs"
             role["PermissionsBoundary"] = {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": boundary}
         return {"Role": role}
+
+    def iam_ListAttachedRolePolicies(self, call: Call, account: str) -> Mapping[str, Any]:
+        names = ["service-role/AmazonECSTaskExecutionRolePolicy"]
+        attached = [
+            {"PolicyName": name.rsplit("/", 1)[-1], "PolicyArn": f"arn:aws:iam::aws:policy/{name}"} for name in names
+        ]
+        own = {"PolicyName": OWN_POLICY, "PolicyArn": f"arn:aws:iam::{account}:policy/{OWN_POLICY}"}
+        # one a page: IAM may give fewer than fit
+        if "Marker" in call.parameters:
+            return {"AttachedPolicies": [own], "IsTruncated": False}
+        return {"AttachedPolicies": attached, "IsTruncated": True, "Marker": "1"}
+
+    def iam_ListRolePolicies(self, call: Call, _account: str) -> Mapping[str, Any]:
+        denied = call.parameters["RoleName"] == "denied-execution"
+        return {"PolicyNames": [INLINE_POLICY] if denied else [], "IsTruncated": False}
+
+    def iam_GetRolePolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
+        statement = [{"Sid": "NoTelemetry", "Effect": "Deny", "Action": "guardduty:*", "Resource": "*"}]
+        return {
+            "RoleName": call.parameters["RoleName"],
+            "PolicyName": call.parameters["PolicyName"],
+            "PolicyDocument": json.dumps({"Version": "2012-10-17", "Statement": statement}),
+        }
 
     def iam_GetPolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
         return {"Policy": {"Arn": call.parameters["PolicyArn"], "DefaultVersionId": "v1"}}

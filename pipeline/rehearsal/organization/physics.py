@@ -31,6 +31,7 @@ def agent_can_run(host: Host) -> bool:
         and host.btf
         and (line > (5, 10) or host.memlock_kib >= 32 * 1024)
         and host.imds
+        and host.document
         and host.meets_prerequisites
         and not host.type.startswith("a1.")
         and not host.stops_itself
@@ -49,6 +50,9 @@ def reaches_guardduty(place: Place, host: Host) -> bool:
         return False
     return (
         network.endpoint_state == "available"
+        and network.endpoint_subnet != ""
+        and not network.endpoint_region
+        and not (network.zones_apart and network.endpoint_zone != host.zone)
         and network.endpoint_dns
         and network.endpoint_open
         and not network.endpoint_policy
@@ -67,6 +71,8 @@ def host_row(place: Place, host: Host, features: Features, *, member: bool, now:
     """The host's status and issue; None when ListCoverage does not hold it."""
     if not member or not features.on(MONITORING) or host.platform == "windows" or host.operator or not host.listed:
         return None
+    if not place.has_service_role:
+        return None  # AWS does not say so in as many words: it is by this role that GuardDuty looks at instances
     if host.id.startswith("mi-") or "eks:cluster-name" in host.tags or now - host.launched < NEWS_TAKE:
         return None
     if host.says:
@@ -82,7 +88,7 @@ def _issue(place: Place, host: Host, features: Features) -> str | None:
     provision, silent = "Agent Not Provisioned", "No Agent Reporting"
     if host.tags.get("GuardDutyManaged") == "false":
         return f"{provision}: Instances with exclusion tags are excluded from Runtime Monitoring."
-    if not host.imds:
+    if not host.imds or not host.document:
         return f"{provision}: Unable to retrieve instance identity document."
     if kernel_line(host) < (5, 4):
         return f"{provision}: Kernel version is lower than the supported version."
@@ -127,7 +133,7 @@ def cluster_row(
     place: Place, cluster: Cluster, features: Features, *, member: bool, now: datetime
 ) -> tuple[str, int, int, tuple[str, ...]] | None:
     """Status, covered and compatible container instances, issues of Fargate; None when it is not listed."""
-    if not member or not features.on(MONITORING) or not cluster.listed:
+    if not member or not features.on(MONITORING) or not cluster.listed or not place.has_service_role:
         return None
     hosts = [host for host in place.hosts if host.cluster == cluster.name and not host.operator]
     hosts = [host for host in hosts if not host.id.startswith("mi-") and host.platform == "linux"]

@@ -82,6 +82,7 @@ HOST: Mapping[str, Plant] = {
     "eks-node": _tag("eks:cluster-name", "payments", agent="", heard=False),
     "exclusion-tag": _tag("GuardDutyManaged", "false", agent="", heard=False),
     "host-egress-closed": _closed,
+    "identity-document-unreadable": _set(document=False),
     "image-pull-failed": _never_had_an_agent(
         os=("Bottlerocket", "1.63.0"),
         kernel="6.1.150",
@@ -108,6 +109,7 @@ HOST: Mapping[str, Plant] = {
     "unit-off": _set(unit="inactive", enabled=False),
     "unrecognised": _set(says="Agent Not Provisioned: a text of the year after next."),
     "unsupported-architecture": _never_had_an_agent(type="a1.large", architecture="arm64"),
+    "unverified-kernel": _set(kernel="6.1.158-178.288.amzn2.x86_64", stops_itself=True),
     "unverified-os": _set(os=("Gentoo", "2.17"), stops_itself=True),
     "windows": _never_had_an_agent(platform="windows", os=("Microsoft Windows Server 2022 Datacenter", "10.0.20348")),
 }
@@ -131,11 +133,16 @@ def plant_in_network(problem: str, network: Network, place: Place) -> None:
         if problem == "endpoint-in-another-vpc":
             other = Network(vpc=f"{network.vpc}0", subnet=f"{network.subnet}0", group=f"{network.group}0")
             other.endpoint, other.endpoint_group = network.endpoint, network.endpoint_group
-            other.owner = network.owner
+            other.owner, other.endpoint_subnet = network.owner, f"{network.endpoint_subnet}0"
             place.networks.append(other)
         network.endpoint = ""
     elif problem == "endpoint-not-available":
         network.endpoint_state = "failed"
+    elif problem == "endpoint-in-no-subnet":
+        network.endpoint_subnet = ""
+    elif problem == "endpoint-in-another-zone":
+        # by itself that is no harm: the name resolves to the interfaces of all zones, and the VPC routes to them
+        network.endpoint_zone, network.zones_apart = "az2", True
     elif problem == "endpoint-private-dns-off":
         network.endpoint_dns = False
     elif problem == "endpoint-security-group":
@@ -148,8 +155,13 @@ def plant_in_network(problem: str, network: Network, place: Place) -> None:
         network.dns_hostnames = False
     else:
         network.owner = network.owner or "888888888888"
-        network.endpoint = ""
+        if problem != "shared-vpc-endpoint-kept":
+            network.endpoint = ""
         network.says = {
+            "shared-vpc-endpoint-kept": (
+                "Shared VPC Endpoint Deletion Failed: Shared VPC endpoint deletion not allowed for account ID "
+                f"{place.account}, shared VPC {network.vpc}, owner account ID {network.owner}"
+            ),
             "shared-vpc-not-supported": (
                 f"VPC Endpoint Creation Failed: VPC endpoint creation not supported for shared VPC {network.vpc}"
             ),
@@ -168,14 +180,20 @@ def plant_in_account(problem: str, place: Place, features: Features) -> None:
     elif problem == "agent-management-off":
         features.status[EC2_AGENT] = False
         for host in place.hosts:
-            host.agent, host.heard = "", False
+            host.automated, host.agent, host.heard = False, "", False
     elif problem == "fargate-agent-management-off":
         features.status[FARGATE_AGENT] = False
         for cluster in place.clusters.values():
             for service in cluster.services:
-                service.issues = (f"Agent not reporting for tasks in TaskDefinition - '{service.name}:3'",)
+                silent = f"Agent not reporting for tasks in TaskDefinition - '{service.name}:3'"
+                service.issues = service.issues or (silent,)
     elif problem == "scp-denies":
         place.denied_telemetry = True
+    elif problem == "guardduty-role-missing":
+        place.has_service_role = False
+        for host in place.hosts:
+            if host.automated:
+                host.agent, host.heard = "", False  # it is by this role that GuardDuty has agents installed
     elif problem in ASSOCIATIONS:
         kind, text = ASSOCIATIONS[problem]
         place.association_says = f"{kind or creation}: {text}"
@@ -184,6 +202,10 @@ def plant_in_account(problem: str, place: Place, features: Features) -> None:
 
 
 ASSOCIATIONS = {
+    "association-already-gone": (
+        "SSM Association Deletion Failed",
+        "GuardDuty SSM association does not exist in your account",
+    ),
     "association-exists": ("", "GuardDuty SSM association already exists in your account"),
     "too-many-associations": ("", "Your account has too many SSM associations"),
     "association-missing": (
@@ -231,7 +253,8 @@ def plant_in_service(problem: str, service: Service, cluster: Cluster) -> None:
     elif problem == "fargate-role-missing":
         service.execution_role = ""
     elif problem == "role-denies":
-        service.execution_role = "bounded-execution"
+        # two ways to the same, so that both are met
+        service.execution_role = "bounded-execution" if len(name) % 2 == 0 else "denied-execution"
     elif problem in ("fargate-service-needs-deployment", "fargate-services-before-agent-configuration"):
         service.deployed -= timedelta(days=700)
     del cluster

@@ -17,20 +17,22 @@ EXAMPLE = Path(__file__).with_name("example.yaml")
 HostProblem = Literal[
     "agent-disconnected", "agent-not-installed", "agent-restarting", "agent-silent", "agent-too-old",
     "agent-version-ended", "bottlerocket-too-old", "ecs-agent-too-old", "ecs-anywhere", "ecs-image-too-old",
-    "eks-node", "exclusion-tag", "host-egress-closed", "image-pull-failed", "kernel-above", "kernel-below",
+    "eks-node", "exclusion-tag", "host-egress-closed", "identity-document-unreadable", "image-pull-failed",
+    "kernel-above", "kernel-below",
     "launched-just-now", "managed-instances", "memlock-too-low", "metadata-off", "never-listed", "no-btf",
     "no-instance-profile", "prerequisites-not-met", "ssm-unreachable", "unit-off", "unrecognised",
-    "unsupported-architecture", "unverified-os", "windows",
+    "unsupported-architecture", "unverified-kernel", "unverified-os", "windows",
 ]  # fmt: skip
 NetworkProblem = Literal[
-    "endpoint-in-another-vpc", "endpoint-missing", "endpoint-not-available", "endpoint-policy",
-    "endpoint-private-dns-off", "endpoint-security-group", "network-acl-closed", "shared-vpc-not-supported",
-    "shared-vpc-owner-off",
+    "endpoint-in-another-vpc", "endpoint-in-another-zone", "endpoint-in-no-subnet", "endpoint-missing",
+    "endpoint-not-available", "endpoint-policy", "endpoint-private-dns-off", "endpoint-security-group",
+    "network-acl-closed", "shared-vpc-endpoint-kept", "shared-vpc-not-supported", "shared-vpc-owner-off",
     "vpc-dns-off",
 ]  # fmt: skip
 AccountProblem = Literal[
-    "agent-management-off", "association-exists", "association-missing", "fargate-agent-management-off",
-    "member-suspended", "not-a-member", "runtime-monitoring-off", "scp-denies", "too-many-associations",
+    "agent-management-off", "association-already-gone", "association-exists", "association-missing",
+    "fargate-agent-management-off", "guardduty-role-missing", "member-suspended", "not-a-member",
+    "runtime-monitoring-off", "scp-denies", "too-many-associations",
 ]  # fmt: skip
 ClusterProblem = Literal["cluster-exclusion-tag", "cluster-never-listed"]
 ServiceProblem = Literal[

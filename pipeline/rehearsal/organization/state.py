@@ -28,12 +28,18 @@ class Network:
     endpoint_group: str = ""
     endpoint_open: bool = True
     endpoint_policy: str = ""
+    endpoint_region: str = ""
+    """The region whose service it leads to, where that is not its own."""
     endpoint_subnet: str = ""
+    """Nothing: it is in no subnet, and has no interface."""
+    endpoint_zone: str = "az1"
     endpoint_address: str = "10.0.8.8"
     acl_closes: str = ""
     """What an ACL does not let through: host-out, endpoint-in, endpoint-out, host-in, or nothing."""
+    zones_apart: bool = False
+    """Whether something that no view of ours shows, such as a firewall, keeps its zones apart."""
     says: str = ""
-    """What GuardDuty says of the VPC, where it could not make its endpoint."""
+    """What GuardDuty says of the VPC, where it could not make its endpoint, or not delete it."""
     planted: tuple[str, ...] = ()
 
 
@@ -55,7 +61,10 @@ class Host:
     image_name: str = "amzn2-ami-ecs-kernel-5.10-hvm-2.0.20261105-x86_64-ebs"
     profile: str = "ecs-host"
     ssm: str = "online"
+    zone: str = "az1"
     imds: bool = True
+    document: bool = True
+    """Whether the metadata service gives the identity document."""
     tags: dict[str, str] = field(default_factory=dict)
     cluster: str = ""
     ecs_agent: str = "1.99.1"
@@ -132,3 +141,5 @@ class Place:
     gone: list[str] = field(default_factory=list)
     association_says: str = ""
     denied_telemetry: bool = False
+    has_service_role: bool = True
+    """Whether GuardDuty's service-linked role is in the account."""
