@@ -92,6 +92,7 @@ def expected_of(world: World, place: Place, host: Host) -> set[str] | None:
     if row is not None and row[0] == HEALTHY:
         return None
     planted = {*host.planted, *host.network.planted, *account.problems} - {"fargate-agent-management-off"}
+    planted |= {"scp-denies"} if place.denied_telemetry else set()
     if final := planted & NOT_COVERABLE:
         return final
     visible = set(planted)
@@ -155,7 +156,8 @@ def expected_of_service(world: World, place: Place, cluster: Cluster, service: S
     issues = issues_of(service, world.clock.now())
     if _row(world, place, cluster) is None or not issues or (not planted and set(service.planted) & OF_TASKS):
         return None
-    told = planted | ({*account.problems} & {"fargate-agent-management-off", "scp-denies"})
+    told = planted | ({*account.problems} & {"fargate-agent-management-off"})
+    told |= {"scp-denies"} if place.denied_telemetry else set()
     if "fargate-windows" in told:
         return {"fargate-windows"}
     return told - SYMPTOMS or told

@@ -24,6 +24,7 @@ from pipeline.rehearsal.organization.spec import (
     HostsSpec,
     NetworkProblem,
     OrganizationSpec,
+    PolicySpec,
     ServiceProblem,
     ServiceSpec,
 )
@@ -100,6 +101,7 @@ ACCOUNT: list[AccountProblem] = [
 ]
 CLUSTER: tuple[ClusterProblem, ...] = get_args(ClusterProblem)
 SERVICE: tuple[ServiceProblem, ...] = get_args(ServiceProblem)
+UNITS = ("workloads", "workloads/prod", "workloads/prod/blue", "sandbox")
 OWNER, UNKNOWN = f"{1:012d}", "888888888888"
 """The first account of each organization, and one that nobody can look into."""
 
@@ -139,10 +141,17 @@ def accounts(draw: st.DrawFn, number: int) -> AccountSpec:
     return AccountSpec(
         id=f"{number:012d}",
         name="any",
+        unit=draw(st.sampled_from(UNITS)),
         agents=agents,
         problems=(problem,) if problem else (),
         clusters=tuple(clusters),
     )
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> PolicySpec:
+    kind: Literal["deny", "allow-list"] = draw(st.sampled_from(["deny", "allow-list"]))
+    return PolicySpec(name=f"{kind}-telemetry", target=draw(st.sampled_from([*UNITS, OWNER])), kind=kind)
 
 
 @st.composite
@@ -154,6 +163,7 @@ def organizations(draw: st.DrawFn) -> OrganizationSpec:
         regions=("eu-central-1",),
         seed=draw(st.integers(0, 3)),
         accounts=tuple(draw(accounts(number)) for number in range(1, draw(st.integers(2, 4)))),
+        policies=tuple(draw(st.lists(policies(), max_size=2, unique_by=lambda item: item.name))),
         throttle_every=draw(st.sampled_from([0, 0, 7])),
     )
 

@@ -22,6 +22,7 @@ from pipeline.rehearsal.organization.spec import (
     HostsSpec,
     NetworkProblem,
     OrganizationSpec,
+    PolicySpec,
     ServiceProblem,
     ServiceSpec,
 )
@@ -200,6 +201,31 @@ ACCOUNT: list[tuple[str, AccountProblem, Any]] = [
 def test_what_the_account_needs(tmp_path: Path, prerequisite: str, problem: AccountProblem, agents: str) -> None:
     found = told(world(account=problem, agents=agents), tmp_path)
     assert set.union(*found.values()) == {problem}, prerequisite
+
+
+POLICIES = [
+    ("no policy denies telemetry on a unit", PolicySpec(name="quiet", target="workloads")),
+    ("a list of what is allowed names telemetry", PolicySpec(name="list", target=ONE, kind="allow-list")),
+    ("a list of what is allowed above names it", PolicySpec(name="list", target="workloads", kind="allow-list")),
+]
+
+
+@pytest.mark.parametrize(("prerequisite", "policy"), POLICIES, ids=[row[0] for row in POLICIES])
+def test_what_service_control_policies_have_to_let(tmp_path: Path, prerequisite: str, policy: PolicySpec) -> None:
+    account = AccountSpec(id=ONE, name="a", unit="workloads/prod", hosts=(HostsSpec(),))
+    other = AccountSpec(id=TWO, name="b", unit="workloads-too", hosts=(HostsSpec(problems=("unit-off",)),))
+    made = organization_of(
+        OrganizationSpec(
+            name="t",
+            organization="o-testtest12",
+            administrator="1" * 12,
+            regions=(REGION,),
+            accounts=(account, other),
+            policies=(policy,),
+        )
+    )
+    found = told(made, tmp_path)
+    assert sorted(found.values(), key=sorted) == [{"scp-denies"}, {"unit-off"}], prerequisite
 
 
 def test_an_agent_that_the_role_would_not_bring_is_told_beside_it(tmp_path: Path) -> None:

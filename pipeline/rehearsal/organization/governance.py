@@ -11,14 +11,7 @@ from pipeline.rehearsal.organization.world import World
 
 SERVICE_ROLE = "AWSServiceRoleForAmazonGuardDuty"
 OWN_POLICY, INLINE_POLICY = "read-parameters", "quiet"
-FULL_ACCESS, DENY_TELEMETRY = "p-FullAWSAccess", "p-telemetry1"
-POLICIES = {
-    FULL_ACCESS: ("FullAWSAccess", [{"Effect": "Allow", "Action": "*", "Resource": "*"}]),
-    DENY_TELEMETRY: (
-        "frozen-workloads",
-        [{"Sid": "Freeze", "Effect": "Deny", "Action": ["guardduty:Send*"], "Resource": "*"}],
-    ),
-}
+FULL_ACCESS = "FullAWSAccess"
 
 
 def account_of(call: Call, world: World) -> str:
@@ -64,31 +57,54 @@ class Governance:
     def organizations_ListPolicies(self, call: Call, _account: str) -> Mapping[str, Any]:
         if call.parameters["Filter"] != "SERVICE_CONTROL_POLICY":
             return {"Policies": []}
-        used = any("scp-denies" in account.problems for account in self.world.spec.accounts)
-        return {"Policies": [_policy(number) for number in POLICIES if used or number == FULL_ACCESS]}
+        found, token = page(
+            [FULL_ACCESS, *self._policies()], call.parameters.get("NextToken"), call.parameters.get("MaxResults", 20)
+        )
+        return {"Policies": [_policy(name) for name in found], **({"NextToken": token} if token else {})}
 
     def organizations_DescribePolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
         number = call.parameters["PolicyId"]
-        if number not in POLICIES:
-            raise Refused("PolicyNotFoundException", "You specified a policy that doesn't exist.")
-        document = {"Version": "2012-10-17", "Statement": POLICIES[number][1]}
-        return {"Policy": {"PolicySummary": _policy(number), "Content": json.dumps(document)}}
+        for name in (FULL_ACCESS, *self._policies()):
+            if _policy_id(name) == number:
+                document = {"Version": "2012-10-17", "Statement": self._statements(name)}
+                return {"Policy": {"PolicySummary": _policy(name), "Content": json.dumps(document)}}
+        raise Refused("PolicyNotFoundException", "You specified a policy that doesn't exist.")
 
     def organizations_ListTargetsForPolicy(self, call: Call, _account: str) -> Mapping[str, Any]:
-        if call.parameters["PolicyId"] == FULL_ACCESS:
+        if call.parameters["PolicyId"] == _policy_id(FULL_ACCESS):
             return {"Targets": [{"TargetId": "r-ab12", "Name": "Root", "Type": "ROOT"}]}
         targets = [
-            {"TargetId": account.id, "Name": account.name, "Type": "ACCOUNT"}
-            for account in self.world.spec.accounts
-            if "scp-denies" in account.problems
+            {"TargetId": _target_id(target), "Name": target.rsplit("/", 1)[-1], "Type": _target_type(target)}
+            for name, on in self._policies().items()
+            for target in on
+            if _policy_id(name) == call.parameters["PolicyId"]
         ]
         found, token = page(targets, call.parameters.get("NextToken"), call.parameters.get("MaxResults", 20))
         return {"Targets": list(found), **({"NextToken": token} if token else {})}
 
     def organizations_ListPoliciesForTarget(self, call: Call, _account: str) -> Mapping[str, Any]:
-        known = self.world.account(call.parameters["TargetId"])
-        denied = known is not None and "scp-denies" in known.problems
-        return {"Policies": [_policy(FULL_ACCESS), *([_policy(DENY_TELEMETRY)] if denied else [])]}
+        there = [
+            item for item in self.world.spec.all_policies if _target_id(item.target) == call.parameters["TargetId"]
+        ]
+        # whoever lists what is allowed takes FullAWSAccess away, which would allow the rest
+        listed = any(item.kind == "allow-list" for item in there)
+        names = [*([] if listed else [FULL_ACCESS]), *(item.name for item in there)]
+        return {"Policies": [_policy(name) for name in names]}
+
+    def _policies(self) -> dict[str, list[str]]:
+        """By name, what they hang on."""
+        found: dict[str, list[str]] = {}
+        for item in self.world.spec.all_policies:
+            found.setdefault(item.name, []).append(item.target)
+        return found
+
+    def _statements(self, name: str) -> list[dict[str, Any]]:
+        if name == FULL_ACCESS:
+            return [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
+        kind = next(item.kind for item in self.world.spec.all_policies if item.name == name)
+        if kind == "allow-list":
+            return [{"Effect": "Allow", "Action": ["ec2:*", "ecs:*", "guardduty:Get*"], "Resource": "*"}]
+        return [{"Sid": "Freeze", "Effect": "Deny", "Action": ["guardduty:Send*"], "Resource": "*"}]
 
     def organizations_ListRoots(self, _: Call, _account: str) -> Mapping[str, Any]:
         return {"Roots": [{"Id": "r-ab12", "Name": "Root"}]}
@@ -131,7 +147,8 @@ class Governance:
         return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
     def _units(self) -> set[str]:
-        return {account.unit for number in self.world.account_ids() if (account := self.world.account(number))}
+        units = {account.unit for number in self.world.account_ids() if (account := self.world.account(number))}
+        return units | {item.target for item in self.world.spec.policies if not item.target.isdigit()}
 
     def _path(self, parent: str) -> str:
         if parent == "r-ab12":
@@ -195,14 +212,27 @@ class Governance:
         return {"PolicyVersion": {"VersionId": "v1", "IsDefaultVersion": True, "Document": document}}
 
 
-def _policy(number: str) -> dict[str, Any]:
+def _policy(name: str) -> dict[str, Any]:
+    number = _policy_id(name)
     return {
         "Id": number,
         "Arn": f"arn:aws:organizations::aws:policy/service_control_policy/{number}",
-        "Name": POLICIES[number][0],
+        "Name": name,
         "Type": "SERVICE_CONTROL_POLICY",
-        "AwsManaged": number == FULL_ACCESS,
+        "AwsManaged": name == FULL_ACCESS,
     }
+
+
+def _policy_id(name: str) -> str:
+    return f"p-{''.join(char for char in name.lower() if char.isalnum()):0<8}"
+
+
+def _target_type(target: str) -> str:
+    return "ACCOUNT" if target.isdigit() else "ORGANIZATIONAL_UNIT"
+
+
+def _target_id(target: str) -> str:
+    return target if target.isdigit() else _unit_id(target)
 
 
 def _unit_id(path: str) -> str:

@@ -187,8 +187,6 @@ def plant_in_account(problem: str, place: Place, features: Features) -> None:
             for service in cluster.services:
                 silent = f"Agent not reporting for tasks in TaskDefinition - '{service.name}:3'"
                 service.issues = service.issues or (silent,)
-    elif problem == "scp-denies":
-        place.denied_telemetry = True
     elif problem == "guardduty-role-missing":
         place.has_service_role = False
         for host in place.hosts:

@@ -97,6 +97,19 @@ class AccountSpec(StrictModel):
     """Instances that GuardDuty still lists although they are gone."""
 
 
+class PolicySpec(StrictModel):
+    """A service control policy that keeps telemetry back: by a Deny, or by a list of what is allowed without it."""
+
+    name: NonEmpty
+    target: NonEmpty
+    """An account's id, or a unit's path."""
+    kind: Literal["deny", "allow-list"] = "deny"
+
+    def covers(self, account: "AccountSpec") -> bool:
+        """Whether it hangs on the account or a unit above."""
+        return self.target == account.id or f"{account.unit}/".startswith(f"{self.target}/")
+
+
 class BulkSpec(StrictModel):
     """Many accounts made by a rule, for scale: in each region one cluster with so many hosts."""
 
@@ -115,6 +128,7 @@ class OrganizationSpec(StrictModel):
     regions: Annotated[tuple[Region, ...], Field(min_length=1)]
     seed: int = 0
     accounts: tuple[AccountSpec, ...] = ()
+    policies: tuple[PolicySpec, ...] = ()
     bulk: BulkSpec | None = None
     throttle_every: Annotated[int, Field(ge=0)] = 0
     """Every so many calls one is refused as too many; 0: never."""
@@ -131,6 +145,12 @@ class OrganizationSpec(StrictModel):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"account {account.id} has the cluster {twice[0]} twice")
         return self
+
+    @property
+    def all_policies(self) -> tuple[PolicySpec, ...]:
+        """Those of the file, and the one that accounts have whose problem it is."""
+        frozen = [account.id for account in self.accounts if "scp-denies" in account.problems]
+        return (*self.policies, *(PolicySpec(name="frozen-workloads", target=number) for number in frozen))
 
 
 def read_organization(path: Path) -> OrganizationSpec:

@@ -205,6 +205,7 @@ class World:
         place.gone = [serial.id("i") for _ in range(account.stale_rows)]
         for problem in account.problems:
             problems.plant_in_account(problem, place, Features(status={}))
+        place.denied_telemetry = any(policy.covers(account) for policy in self.spec.all_policies)
         for network in place.networks:
             if made := self.endpoints_made.get((number, region, network.vpc)):
                 network.endpoint, network.endpoint_state, network.endpoint_dns = made, "available", True
