@@ -241,6 +241,7 @@ def _link_local(automated: bool | None, agent: str, views: HostViews) -> str | N
 def _add_network(
     known: dict[str, str | None], texts: dict[str, str], views: HostViews, instance: Instance, networks: Networks
 ) -> None:
+    texts["vpc_cidr"] = _cidr_of(instance, networks.cidrs.get(instance.vpc, ()))
     if instance.vpc in networks.dns_off:
         known["vpc_dns"] = "off" if networks.dns_off[instance.vpc] else "on"
         texts["vpc_dns_detail"] = networks.dns_off[instance.vpc]
@@ -257,7 +258,10 @@ def _add_network(
     if endpoint.state == "available" and not endpoint.interfaces:
         known["endpoint"] = "in-no-subnet"
     known["endpoint_dns"] = "on" if endpoint.private_dns else "off"
-    texts["endpoint_groups"] = ", ".join(endpoint.groups)
+    texts |= {
+        "endpoint_group": endpoint.groups[0] if endpoint.groups else "",
+        "endpoint_groups": ", ".join(endpoint.groups),
+    }
     known["endpoint_ingress"] = _ingress(endpoint, instance, networks)
     _add_way(known, texts, endpoint, instance, networks)
     verdict = policy.weigh(endpoint.policy, account=views.account, organization=views.organization)
@@ -265,6 +269,14 @@ def _add_network(
         known["endpoint_policy"], texts["endpoint_policy_reason"] = "denied", verdict.reason
     elif verdict.kind == "allowed":
         known["endpoint_policy"] = "allowed"
+
+
+def _cidr_of(instance: Instance, cidrs: Sequence[str]) -> str:
+    """Which of the VPC's CIDRs the host's address is from; a VPC may have several."""
+    if not instance.address:
+        return ""
+    address = ipaddress.ip_address(instance.address)
+    return next((cidr for cidr in cidrs if address in ipaddress.ip_network(cidr, strict=False)), "")
 
 
 def _endpoints_here(

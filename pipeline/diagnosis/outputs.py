@@ -10,6 +10,7 @@ from typing import IO, Any
 from pipeline.diagnosis import fixes, page, table
 from pipeline.diagnosis.causes import causes
 from pipeline.diagnosis.ledger import Ledger
+from pipeline.diagnosis.model import Finding
 from pipeline.diagnosis.summary import Summary, findings
 from pipeline.errors import UsageError
 
@@ -80,6 +81,15 @@ def _safe(text: str) -> str:
     return f"'{text}" if text[:1] in "=+-@\t" else text
 
 
+def _with_commands(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON, each cause with the command that mends it and the account whose credentials that needs."""
+    document = finding.to_json()
+    for hit in document["hits"]:
+        hit["command"] = fixes.command(finding, hit["cause"])
+        hit["acts_in"] = fixes.acts_in(finding, hit["cause"]) if hit["command"] else ""
+    return document
+
+
 def as_json(ledger: Ledger, summary: Summary) -> Iterator[str]:
     """One document, piece by piece, so that 100,000 findings need no memory."""
     head: dict[str, Any] = {
@@ -96,6 +106,8 @@ def as_json(ledger: Ledger, summary: Summary) -> Iterator[str]:
             {
                 "cause": count.cause,
                 "title": count.title,
+                "level": causes()[count.cause].level,
+                "remedy": table.remedy(count),
                 "things": dict(count.things),
                 "accounts": len(count.accounts),
                 "regions": sorted(count.regions),
@@ -104,7 +116,9 @@ def as_json(ledger: Ledger, summary: Summary) -> Iterator[str]:
         ],
         "unrecognised": dict(summary.unrecognised),
         "accounts": {account: dict(by) for account, by in sorted(summary.by_account.items())},
-        "clusters": [line.to_json() for line in summary.clusters_by_need],
+        "clusters": [
+            {**line.to_json(), "covered_services": line.covered_services} for line in summary.clusters_by_need
+        ],
         "unseen": [item.to_json() for item in summary.unseen],
         "notes": list(summary.notes),
     }
@@ -112,6 +126,6 @@ def as_json(ledger: Ledger, summary: Summary) -> Iterator[str]:
     yield text[: text.rindex("\n}")] + ',\n  "findings": ['
     separator = "\n    "
     for finding in findings(ledger):
-        yield separator + json.dumps(finding.to_json())
+        yield separator + json.dumps(_with_commands(finding))
         separator = ",\n    "
     yield "\n  ]\n}\n"

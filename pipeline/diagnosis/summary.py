@@ -64,7 +64,7 @@ class Summary:
     hosts: Counter[Status] = field(default_factory=Counter)
     services: Counter[Status] = field(default_factory=Counter)
     by_account: dict[str, Counter[Status]] = field(default_factory=dict)
-    by_region: dict[str, Counter[Status]] = field(default_factory=dict)
+    """Hosts and Fargate services, as `percent` counts them."""
     by_cause: dict[str, CauseCount] = field(default_factory=dict)
     clusters: list[ClusterLine] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
@@ -109,25 +109,26 @@ class Summary:
         for count in result.counts:
             self.stale += count.stale
             for status in STATUSES:
-                number = getattr(count, status)
-                if number:
-                    self.hosts[status] += number
-                    self.by_account.setdefault(count.account, Counter())[status] += number
-                    self.by_region.setdefault(count.region, Counter())[status] += number
+                self._count(self.hosts, count.account, status, getattr(count, status))
         for line in result.clusters:
             self.clusters.append(line)
-            self.services["healthy"] += line.covered_services
+            self._count(self.services, line.account, "healthy", line.covered_services)
             if line.status == "absent":
-                self.services["absent"] += line.fargate_services
+                self._count(self.services, line.account, "absent", line.fargate_services)
         for finding in result.findings:
             self._add_finding(finding)
         self.unseen += result.unseen
         self.notes |= dict.fromkeys(result.notes)
 
+    def _count(self, things: Counter[Status], account: str, status: Status, number: int) -> None:
+        if number:
+            things[status] += number
+            self.by_account.setdefault(account, Counter())[status] += number
+
     def _add_finding(self, finding: Finding) -> None:
         self.findings += 1
         if finding.kind == "service":
-            self.services[finding.status] += 1
+            self._count(self.services, finding.account, finding.status, 1)
         for hit in finding.hits:
             self.by_cause.setdefault(hit.cause, CauseCount(hit.cause)).add(finding, hit)
             if hit.cause == "unrecognised":

@@ -1,5 +1,6 @@
 """A survey as text for a terminal: causes first, the biggest first, each with its remedy."""
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -69,13 +70,21 @@ def _cause(count: CauseCount) -> str:
         lines += _wrapped("seen:", f"{where}: {evidence}")
     if count.total > len(count.examples):
         lines.append(f"          and {count.total - len(count.examples):,} more".replace(",", " "))
-    lines += _wrapped("do:", remedy(count))
+    lines += _do(remedy(count))
     first = count.examples[0]
     if line := fixes.command(first, count.cause):
         lines.append(f"  run:    {line}")  # in one piece, to be copied
         if account := fixes.acts_in(first, count.cause):
             lines.append(f"  as:     somebody of account {account}")
     return "\n".join(lines)
+
+
+def _do(text: str) -> list[str]:
+    """A remedy; a command at its start is left in one piece, to be copied."""
+    if not text.startswith("aws "):
+        return _wrapped("do:", text)
+    command, *rest = re.split(r"; | (?=\()", text, maxsplit=1)
+    return [f"  do:     {command}", *(line for part in rest for line in _wrapped("", part))]
 
 
 def remedy(count: CauseCount) -> str:
@@ -90,7 +99,7 @@ def seen(count: CauseCount) -> list[tuple[str, str]]:
     together: dict[tuple[str, ...], list[tuple[Finding, str]]] = {}
     for example in count.examples:
         evidence = "; ".join(next(hit.evidence for hit in example.hits if hit.cause == count.cause))
-        key = (example.account, example.region, example.cluster, evidence.replace(example.id, OPEN))
+        key = (example.kind, example.account, example.region, example.cluster, evidence.replace(example.id, OPEN))
         together.setdefault(key, []).append((example, evidence))
     return [
         (place(*(example for example, _ in alike)), alike[0][1] if len(alike) == 1 else key[-1])
@@ -102,7 +111,8 @@ def place(finding: Finding, *neighbours: Finding) -> str:
     """What and where it is, in a few words; neighbours are named along with it."""
     cluster = f" in {finding.cluster}" if finding.cluster and finding.kind != "cluster" else ""
     names = ", ".join(item.id for item in (finding, *neighbours))
-    return f"{names}{cluster} ({finding.account}, {finding.region})"
+    kind = "" if finding.kind == "host" else f"{finding.kind} "
+    return f"{kind}{names}{cluster} ({finding.account}, {finding.region})"
 
 
 def _wrapped(label: str, text: str) -> list[str]:
@@ -181,7 +191,8 @@ def _accounts(summary: Summary) -> str:
         for account, by in worst[:ACCOUNTS_SHOWN]
     ]
     more = len(worst) - ACCOUNTS_SHOWN
-    table = _columns(["account", "healthy", "unhealthy", "absent", "excluded", "unsupported"], rows)
+    head = ["account", "healthy", "unhealthy", "absent", "excluded", "unsupported"]
+    table = "hosts and Fargate services of the accounts with gaps:\n" + _columns(head, rows)
     return table + (f"\nand {more} more account{'s' if more > 1 else ''} with gaps" if more > 0 else "")
 
 

@@ -170,6 +170,7 @@ class Networks:
     shared: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     """Endpoints of VPCs that another account shares, where that account could be asked."""
     owners: dict[str, str] = field(default_factory=dict)
+    cidrs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     dns_off: dict[str, str] = field(default_factory=dict)
     """VPCs looked at: which attributes are off, or nothing."""
     groups: dict[str, Group] = field(default_factory=dict)
@@ -489,9 +490,14 @@ def endpoints(access: Access, account: str, region: str, vpcs: Sequence[str] = (
 
 
 def add_owners(access: Access, account: str, region: str, vpcs: Sequence[str], networks: Networks) -> None:
-    """Add whose the VPCs are. A shared one is shown to its participants, its endpoints, attributes and ACLs are not."""
+    """Add whose the VPCs are, and their CIDRs.
+
+    A shared one is shown to its participants; its endpoints, attributes and ACLs are not.
+    """
     for row in access.pages(account, region, "ec2", "describe_vpcs", "Vpcs", VpcIds=list(vpcs)):
         networks.owners[row["VpcId"]] = row.get("OwnerId", account)
+        others = (item["CidrBlock"] for item in row.get("CidrBlockAssociationSet", ()))
+        networks.cidrs[row["VpcId"]] = tuple(dict.fromkeys([row["CidrBlock"], *others]))
 
 
 def add_dns(access: Access, account: str, region: str, vpcs: Sequence[str], networks: Networks) -> None:

@@ -15,7 +15,14 @@ from pipeline.diagnosis.command import FORMATS, coverage
 from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.summary import Summary, summarise
 from pipeline.errors import UsageError
-from pipeline.rehearsal.organization.spec import AccountSpec, BulkSpec, ClusterSpec, HostsSpec, OrganizationSpec
+from pipeline.rehearsal.organization.spec import (
+    AccountSpec,
+    BulkSpec,
+    ClusterSpec,
+    HostsSpec,
+    OrganizationSpec,
+    ServiceSpec,
+)
 from tests.diagnosis.planted import organization_of, survey
 
 EVIL = "=cmd|' /C calc'!A0 <script>alert(\"x\")</script> {{ 7*7 }} << 7 >>"
@@ -154,7 +161,33 @@ def test_json_has_every_finding_and_the_counts(made: tuple[Ledger, Summary]) -> 
     assert len(document["findings"]) == 3
     assert document["percent"] == 50
     assert document["clusters"][0]["name"] == "main"
+    (unit_off, *_) = (hit for item in document["findings"] for hit in item["hits"] if hit["cause"] == "unit-off")
+    assert unit_off["command"].startswith("./run install-agent --on aws --region eu-central-1 --instance i-")
+    assert unit_off["acts_in"] == "200000000001"
+    assert {cause["cause"]: cause["level"] for cause in document["causes"]}["unit-off"] == "host"
+    assert all(cause["remedy"] for cause in document["causes"])
     assert document["unseen"][0]["account"] == "200000000002"
+
+
+def test_an_account_with_fargate_only_is_among_those_with_gaps(tmp_path: Path) -> None:
+    services = (ServiceSpec(name="web"), ServiceSpec(name="api", problems=("fargate-role-missing",)))
+    accounts = (
+        AccountSpec(id="200000000001", name="a", clusters=(ClusterSpec(name="front", services=services),)),
+        AccountSpec(id="200000000002", name="b", hosts=(HostsSpec(),)),
+    )
+    organization, clock = organization_of(
+        OrganizationSpec(
+            name="test",
+            organization="o-testtest12",
+            administrator="111111111111",
+            regions=("eu-central-1",),
+            accounts=accounts,
+        )
+    )
+    summary = summarise(survey(organization, clock, tmp_path / "ledger"))
+    assert summary.by_account["200000000001"] == {"healthy": 1, "unhealthy": 1}
+    assert "200000000001  1        1          0 " in table.render(summary)
+    assert "service api in front (200000000001, eu-central-1)" in " ".join(table.render(summary).split())
 
 
 def test_csv_has_a_row_for_each_cause_of_each_finding(made: tuple[Ledger, Summary]) -> None:

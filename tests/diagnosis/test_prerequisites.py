@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.diagnosis import table
 from pipeline.diagnosis.summary import findings, summarise
 from pipeline.rehearsal.answered_session import Call, Refused
 from pipeline.rehearsal.organization.session import Organization
@@ -145,6 +146,21 @@ def test_the_endpoint_is_that_of_the_same_region(tmp_path: Path) -> None:
 
 def network_of(made: Organization) -> Network:
     return made.world.place(ONE, REGION).networks[0]
+
+
+def test_what_to_let_in_is_the_part_of_the_vpc_that_the_host_is_in(tmp_path: Path) -> None:
+    made, clock = world(network="endpoint-security-group")
+    network = network_of(made)
+    network.cidr, network.more_cidrs = "100.64.0.0/16", ("10.0.0.0/20",)
+    ledger = survey(made, clock, tmp_path / "ledger")
+    (host,) = findings(ledger)
+    (hit,) = host.hits
+    group = network.endpoint_group
+    assert hit.remedy == (
+        f"aws ec2 authorize-security-group-ingress --region {REGION} --group-id {group} --protocol tcp --port 443 "
+        "--cidr 10.0.0.0/20"
+    )
+    assert f"  do:     {hit.remedy}\n" in table.render(summarise(ledger)) + "\n"  # in one piece, to be copied
 
 
 def host_of(made: Organization) -> Host:

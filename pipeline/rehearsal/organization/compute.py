@@ -45,7 +45,20 @@ class Compute:
     def ec2_DescribeVpcs(self, call: Call, account: str) -> Mapping[str, Any]:
         wanted = set(call.parameters.get("VpcIds", ()))
         vpcs = [
-            {"VpcId": network.vpc, "CidrBlock": network.cidr, "OwnerId": network.owner or account, "State": "available"}
+            {
+                "VpcId": network.vpc,
+                "CidrBlock": network.cidr,
+                "CidrBlockAssociationSet": [
+                    {
+                        "AssociationId": f"vpc-cidr-assoc-{number}",
+                        "CidrBlock": cidr,
+                        "CidrBlockState": {"State": "associated"},
+                    }
+                    for number, cidr in enumerate((network.cidr, *network.more_cidrs))
+                ],
+                "OwnerId": network.owner or account,
+                "State": "available",
+            }
             for network in self._place(call, account).networks
             if not wanted or network.vpc in wanted
         ]

@@ -18,6 +18,7 @@ class Network:
     subnet: str
     group: str
     cidr: str = "10.0.0.0/16"
+    more_cidrs: tuple[str, ...] = ()
     owner: str = ""
     dns_support: bool = True
     dns_hostnames: bool = True
