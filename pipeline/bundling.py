@@ -50,7 +50,8 @@ def bundled(file: Path) -> str:
     """A script that stands by itself: what it imports from its neighbours comes with it.
 
     Only `from neighbour import name` is understood; anything else a script imports has to be there in SSM. Docstrings
-    below the first, comments and type hints are for readers of the file: without them five scripts fit a document.
+    but for the first paragraph, comments and type hints are for readers of the file: without them, scripts fit a
+    document.
     Raises CatalogError, with file and line, for what does not parse, what SSM would change, or what a neighbour does
     not define.
     """
@@ -133,7 +134,7 @@ def _parts(file: Path) -> _Parts:
     imports: list[ast.stmt] = []
     own: list[ast.stmt] = []
     files: dict[ast.stmt, Path] = {}
-    docstring = ast.get_docstring(tree)
+    docstring = (ast.get_docstring(tree) or "").partition("\n\n")[0] or None
     for node in tree.body if docstring is None else tree.body[1:]:
         if isinstance(node, ast.ImportFrom) and node.module and (file.parent / f"{node.module}.py").exists():
             wanted.setdefault(node.module, set()).update(alias.name for alias in node.names)

@@ -24,7 +24,7 @@ from pipeline.documents import PREFIX, document_named
 from pipeline.engine import model_seams
 from pipeline.errors import ExecutionError, UsageError
 from pipeline.progress import duration
-from pipeline.rehearsal.fleet.cases import Case, cases_of, parse_case
+from pipeline.rehearsal.fleet.cases import WAYS_BACK, Case, cases_of, parse_case
 from pipeline.rehearsal.fleet.invariants import Broken, Expectations
 from pipeline.rehearsal.fleet.picture import picture
 from pipeline.rehearsal.fleet.spec import FleetSpec, fleet_named
@@ -172,7 +172,13 @@ def all_cases(fleet: str, *, thorough: bool, documents: Documents = document_nam
     """Every case of a fleet, found by an undisturbed roll of it."""
     calm = rehearse_case(Case(fleet=fleet), documents)
     steps = list(dict.fromkeys(step.name for step in calm.executions[0].steps if step.status != "Pending"))
-    return list(cases_of(fleet, steps, calm.world.calls, alarm=bool(calm.world.spec.alarms), thorough=thorough))
+    backs = {
+        step: rehearse_case(Case(fleet=fleet, act="cancel", step=step), documents).world.calls
+        for step in WAYS_BACK
+        if step in steps
+    }
+    alarm = bool(calm.world.spec.alarms)
+    return list(cases_of(fleet, steps, calm.world.calls, backs, alarm=alarm, thorough=thorough))
 
 
 def judge(text: str) -> Outcome:

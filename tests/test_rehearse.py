@@ -8,7 +8,7 @@ from pipeline.errors import UsageError
 from pipeline.rehearsal.fleet.cases import Case, parse_case
 from pipeline.rehearsal.fleet.faults import Fault
 from pipeline.rehearsal.fleet.switches import Switches
-from pipeline.rehearse import all_cases, judge, rehearse_case
+from pipeline.rehearse import SHAPES, all_cases, judge, rehearse_case
 from tests.rehearsal.fleet.worlds import GPU_CAUTIOUS, GPU_HOSTS, GPU_QUOTA, GPU_TASKS, like_gpu
 
 
@@ -56,6 +56,16 @@ def test_a_roll_that_is_cancelled_or_breaks_off_at_any_step_ends_whole(fleet: st
     broken = [f"{outcome.case}: {outcome.broken}" for outcome in map(judge, map(str, cases)) if not outcome.good]
 
     assert len(cases) > 60
+    assert broken == []
+
+
+@pytest.mark.parametrize("fleet", SHAPES)
+def test_whatever_call_has_its_answer_lost_the_roll_or_its_way_back_ends_whole(fleet: str) -> None:
+    cases = [case for case in all_cases(fleet, thorough=False) if case.fault and case.fault.kind == "answer-lost"]
+
+    broken = [f"{outcome.case}: {outcome.broken}" for outcome in map(judge, map(str, cases)) if not outcome.good]
+
+    assert {case.act for case in cases} == {"", "cancel"}
     assert broken == []
 
 

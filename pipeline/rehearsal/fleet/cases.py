@@ -3,7 +3,7 @@
 A case is a value with a text form, so that whoever reads of a broken rule can run that very case again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, Literal, get_args
 
@@ -22,6 +22,7 @@ CHANGING: Final = (
     "autoscaling.PutLifecycleHook",
     "autoscaling.RollbackInstanceRefresh",
     "autoscaling.StartInstanceRefresh",
+    "autoscaling.TerminateInstanceInAutoScalingGroup",
     "ec2.CreateLaunchTemplateVersion",
     "ecs.UpdateContainerInstancesState",
     "ssm.SendCommand",
@@ -38,6 +39,9 @@ READING: Final = (
     "ssm.ListCommandInvocations",
 )
 """Those that the documents wait by."""
+
+WAYS_BACK: Final[tuple[str, ...]] = ("StartRest", "Drain")
+"""Steps before which a roll is cancelled to see each way back: by a refresh of its own, and from one under way."""
 
 HOST_FAULTS: Final[tuple[Fault, ...]] = (
     *(
@@ -150,24 +154,45 @@ def _fault(text: str) -> Fault:
 
 
 def call_faults(called: dict[str, int]) -> Iterator[Fault]:
-    """Errors of the calls that a roll makes: each changing one at its first, second and last time, once and always."""
+    """Faults of the calls that a roll makes: of each changing one at its first, second and last time, others twice."""
     for operation in (*CHANGING, *READING):
         count = called.get(operation, 0)
         if not count:
             continue
         on_calls = sorted({1, min(2, count), count}) if operation in CHANGING else [1, max(1, count // 2)]
         for on_call in on_calls:
-            for code in ("InternalFailure", "AccessDenied"):
-                yield Fault(kind="api-error", operation=operation, on_call=on_call, times=1, code=code)
-            yield Fault(kind="throttling", operation=operation, on_call=on_call, times=3)
-            if operation in CHANGING:
-                yield Fault(kind="api-error", operation=operation, on_call=on_call, times=None, code="AccessDenied")
+            yield from _faults_of(operation, on_call)
+
+
+def faults_back(called: dict[str, int]) -> Iterator[Fault]:
+    """Faults of the last two calls of each changing operation, which are those of the way back where a roll went it."""
+    for operation in CHANGING:
+        count = called.get(operation, 0)
+        for on_call in range(max(1, count - 1), count + 1):
+            yield from _faults_of(operation, on_call)
+
+
+def _faults_of(operation: str, on_call: int) -> Iterator[Fault]:
+    """Refused once, a few times, for good; carried out, and nobody hears of it."""
+    for code in ("InternalFailure", "AccessDenied"):
+        yield Fault(kind="api-error", operation=operation, on_call=on_call, times=1, code=code)
+    yield Fault(kind="throttling", operation=operation, on_call=on_call, times=3)
+    if operation in CHANGING:
+        yield Fault(kind="api-error", operation=operation, on_call=on_call, times=None, code="AccessDenied")
+        yield Fault(kind="answer-lost", operation=operation, on_call=on_call)
 
 
 def cases_of(
-    fleet: str, steps: Sequence[str], called: dict[str, int], *, alarm: bool, thorough: bool
+    fleet: str,
+    steps: Sequence[str],
+    called: dict[str, int],
+    backs: Mapping[str, dict[str, int]],
+    *,
+    alarm: bool,
+    thorough: bool,
 ) -> Iterator[Case]:
-    """Every case of one fleet, from the steps and calls of its undisturbed roll.
+    """Every case of one fleet, from the steps and calls of its undisturbed roll, and from the calls of rolls that were
+    cancelled, by the step before which they were.
 
     `thorough` crosses cancels and deaths with every open question; otherwise each meets the likelier answers only.
     """
@@ -185,3 +210,6 @@ def cases_of(
             continue
         for switches in worlds if fault in HOST_FAULTS else flips[:1]:
             yield Case(fleet=fleet, fault=fault, switches=switches)
+    for step, calls in backs.items():
+        for fault in faults_back(calls):
+            yield Case(fleet=fleet, act="cancel", when="before", step=step, fault=fault)

@@ -17,6 +17,7 @@ Kind = Literal[
     "coverage-late",  # GuardDuty lists the host `seconds` later than usual
     "throttling",  # calls of `operation` are refused with ThrottlingException
     "api-error",  # calls of `operation` are refused with `code`
+    "answer-lost",  # calls of `operation` are carried out, and the caller hears of an error
     "alarm-fires",  # the alarm `name` goes to ALARM
     "spot-interruption",  # `count` hosts are taken away
     "scale-out-mid-way",  # desired capacity grows by `count`
@@ -33,7 +34,7 @@ class Fault:
     first       only the first so many hosts of that image, in order of their launch; none: all
     after       seconds from the start of the world; hosts launched or calls made earlier are spared
     until       seconds; from then on it is over
-    operation   `service.Operation`, for throttling and api-error; "" means every operation
+    operation   `service.Operation`, for throttling, api-error and answer-lost; "" means every operation
     on_call     from which call of that operation on, counted from 1
     times       how many calls; none: always
     code        the error code that the call is refused with
@@ -59,7 +60,7 @@ class Fault:
 
     def __str__(self) -> str:
         parts: list[str] = [self.kind]
-        if self.kind in ("throttling", "api-error"):
+        if self.kind in ("throttling", "api-error", "answer-lost"):
             parts.append(self.operation or "every operation")
             if self.on_call > 1:
                 parts.append(f"from call {self.on_call}")

@@ -15,7 +15,7 @@ from pipeline.clock import Clock
 from pipeline.errors import CloudError, UsageError
 from pipeline.rehearsal.answered_session import Refused
 from pipeline.rehearsal.fleet import answers
-from pipeline.rehearsal.fleet.faults import Fault
+from pipeline.rehearsal.fleet.faults import Fault, Kind
 from pipeline.rehearsal.fleet.groups import Groups
 from pipeline.rehearsal.fleet.invariants import Broken, Expectations, Watch
 from pipeline.rehearsal.fleet.machines import Machines
@@ -393,19 +393,25 @@ class World:
         answer = known.function(self, parameters)
         if known.changes:
             self.settle()
+        if any(self._strikes_call(fault, "answer-lost", name, count) for fault in self.faults):
+            self.note(f"the answer of {name} is lost")
+            raise Refused("InternalFailure", "The answer was lost (a fault of this rehearsal).", status=500)
         return answer
 
     def _refuse_by_fault(self, name: str, count: int) -> None:
         for fault in self.faults:
-            if fault.kind not in ("throttling", "api-error") or fault.operation not in ("", name):
-                continue
-            if not fault.covers_time(self.t) or count < fault.on_call:
-                continue
-            if fault.times is not None and count >= fault.on_call + fault.times:
-                continue
-            if fault.kind == "throttling":
+            if self._strikes_call(fault, "throttling", name, count):
                 raise Refused("ThrottlingException", "Rate exceeded", status=400)
-            raise Refused(fault.code, "An internal error has occurred (a fault of this rehearsal).", status=500)
+            if self._strikes_call(fault, "api-error", name, count):
+                raise Refused(fault.code, "An internal error has occurred (a fault of this rehearsal).", status=500)
+
+    def _strikes_call(self, fault: Fault, kind: Kind, name: str, count: int) -> bool:
+        """Whether a fault is of a kind and strikes the `count`-th call of an operation."""
+        if fault.kind != kind or fault.operation not in ("", name):
+            return False
+        if not fault.covers_time(self.t) or count < fault.on_call:
+            return False
+        return fault.times is None or count < fault.on_call + fault.times
 
     # -- what came of it ------------------------------------------------------------------------------------------
 

@@ -49,6 +49,18 @@ def test_calls_are_refused_by_number(fault: Fault, expected: list[str]) -> None:
     assert codes(Fleet(faults=[fault]), 4) == expected
 
 
+def test_a_call_whose_answer_is_lost_has_been_carried_out() -> None:
+    fleet = Fleet(faults=[Fault(kind="answer-lost", operation="autoscaling.StartInstanceRefresh")])
+
+    with pytest.raises(ClientError, match="InternalFailure"):
+        fleet.surge()
+    with pytest.raises(ClientError, match="InstanceRefreshInProgress"):
+        fleet.surge()
+
+    [refresh] = fleet.autoscaling.describe_instance_refreshes(AutoScalingGroupName="example")["InstanceRefreshes"]
+    assert refresh["Status"] == "Pending"
+
+
 def test_without_capacity_nothing_is_launched_and_the_activity_says_why() -> None:
     """Auto Scaling user guide, troubleshooting: a launch that fails is an activity with EC2's message."""
     fleet = Fleet(faults=[Fault(kind="insufficient-capacity")])
