@@ -15,6 +15,14 @@ from pipeline.signals import as_interrupted
 from tasks import tells_errors
 
 
+@pytest.fixture(autouse=True)
+def _not_under_nohup() -> Iterator[None]:
+    """Tests may be started with SIGHUP ignored, which is a setting that counts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_each_way_to_be_stopped_is_one_exception_and_the_old_handler_comes_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
