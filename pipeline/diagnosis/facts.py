@@ -42,7 +42,7 @@ class Conditions(StrictModel):
     launcher: Literal["ec2", "anywhere", "managed-instances"] | None = None
     architecture: Literal["supported", "unsupported"] | None = None
     eks_node: Literal["yes", "no"] | None = None
-    exclusion_tag: Literal["yes", "no"] | None = None
+    exclusion_tag: Literal["yes", "no", "unread"] | None = None
     installer: Literal["automated", "manual", "nobody"] | None = None
     metadata: Literal["on", "off"] | None = None
     profile: Literal["present", "absent"] | None = None

@@ -186,7 +186,7 @@ def _add_instance(known: dict[str, str | None], texts: dict[str, str], views: Ho
     known["eks_node"] = "yes" if eks else "no"
     texts["eks_cluster"] = eks
     managed = instance.tags.get("GuardDutyManaged", "").lower()
-    known["exclusion_tag"] = "yes" if managed == "false" else "no"
+    known["exclusion_tag"] = "no" if managed != "false" else ("yes" if instance.metadata_tags else "unread")
     known["inclusion"] = "yes" if managed == "true" else "no"
     known["metadata"] = "on" if instance.metadata else "off"
     known["profile"] = "present" if instance.profile else "absent"

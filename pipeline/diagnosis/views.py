@@ -72,6 +72,8 @@ class Instance:
     tags: Mapping[str, str]
     zone: str = ""
     """The id of its availability zone."""
+    metadata_tags: bool = True
+    """Whether the metadata service shows its tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +285,7 @@ def _instance(row: Mapping[str, Any]) -> Instance:
         operator=operator.get("Principal", "") if operator.get("Managed") else "",
         tags={tag["Key"]: tag["Value"] for tag in row.get("Tags", ())},
         zone=row.get("Placement", {}).get("AvailabilityZoneId", ""),
+        metadata_tags=row.get("MetadataOptions", {}).get("InstanceMetadataTags", "enabled") == "enabled",
     )
 
 

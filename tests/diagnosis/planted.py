@@ -65,6 +65,7 @@ SYMPTOMS = {
     "agent-restarting",
     "agent-silent",
     "endpoint-in-another-zone",
+    "exclusion-tag-unread",
     "fargate-agent-exited",
     "fargate-not-reporting",
     "fargate-unidentified",

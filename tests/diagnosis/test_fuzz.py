@@ -57,7 +57,7 @@ GROUPS: list[list[HostProblem]] = [
     ["no-instance-profile", "ssm-unreachable", "agent-disconnected"],
     ["windows", "ecs-anywhere", "managed-instances", "unsupported-architecture", "eks-node"],
     ["ecs-agent-too-old"],
-    ["exclusion-tag"],
+    ["exclusion-tag", "exclusion-tag-unread"],
     ["host-egress-closed"],
     ["identity-document-unreadable"],
     ["prerequisites-not-met"],
@@ -204,7 +204,13 @@ def check(spec: OrganizationSpec) -> None:
             assert services.get((*key, service.name)) == expected, (service.planted, service.issues, problems)
 
 
-NOTES = {"endpoint-in-another-zone", "identity-document-unreadable", "unverified-kernel", "unverified-os"}
+NOTES = {
+    "endpoint-in-another-zone",
+    "exclusion-tag-unread",
+    "identity-document-unreadable",
+    "unverified-kernel",
+    "unverified-os",
+}
 """Symptoms that say something of their own, which must not be invented either."""
 
 

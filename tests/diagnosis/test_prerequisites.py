@@ -109,6 +109,7 @@ NOTES: list[tuple[str, HostProblem]] = [
     ("the identity document is there", "identity-document-unreadable"),
     ("AWS has verified the kernel for the operating system", "unverified-kernel"),
     ("AWS has verified the operating system", "unverified-os"),
+    ("an exclusion tag is shown by the metadata service", "exclusion-tag-unread"),
 ]
 
 
@@ -116,6 +117,12 @@ NOTES: list[tuple[str, HostProblem]] = [
 def test_what_may_be_why_is_told_beside_what_happened(tmp_path: Path, prerequisite: str, problem: HostProblem) -> None:
     (found,) = told(world(host=problem), tmp_path).values()
     assert found == {problem, "agent-restarting"}, prerequisite
+
+
+def test_a_host_whose_exclusion_is_not_read_is_a_gap(tmp_path: Path) -> None:
+    for problem, status in (("exclusion-tag", "excluded"), ("exclusion-tag-unread", "unhealthy")):
+        (host,) = findings(survey(*world(host=problem, agents="automated"), tmp_path / problem))  # type: ignore[arg-type]
+        assert host.status == status
 
 
 NETWORK: list[tuple[str, NetworkProblem]] = [

@@ -510,7 +510,7 @@ def _instance(host: Host, account: str, region: str) -> dict[str, Any]:
             "State": "applied",
             "HttpEndpoint": "enabled" if host.imds else "disabled",
             "HttpTokens": "required",
-            "InstanceMetadataTags": "enabled",
+            "InstanceMetadataTags": "enabled" if host.metadata_tags else "disabled",
         },
         "Tags": [{"Key": key, "Value": value} for key, value in host.tags.items()],
     }

@@ -86,7 +86,7 @@ def host_row(place: Place, host: Host, features: Features, *, member: bool, now:
 
 def _issue(place: Place, host: Host, features: Features) -> str | None:
     provision, silent = "Agent Not Provisioned", "No Agent Reporting"
-    if host.tags.get("GuardDutyManaged") == "false":
+    if host.tags.get("GuardDutyManaged") == "false" and host.metadata_tags:
         return f"{provision}: Instances with exclusion tags are excluded from Runtime Monitoring."
     if not host.imds or not host.document:
         return f"{provision}: Unable to retrieve instance identity document."

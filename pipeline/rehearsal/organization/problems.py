@@ -81,6 +81,7 @@ HOST: Mapping[str, Plant] = {
     ),
     "eks-node": _tag("eks:cluster-name", "payments", agent="", heard=False),
     "exclusion-tag": _tag("GuardDutyManaged", "false", agent="", heard=False),
+    "exclusion-tag-unread": _tag("GuardDutyManaged", "false", metadata_tags=False, stops_itself=True),
     "host-egress-closed": _closed,
     "identity-document-unreadable": _set(document=False),
     "image-pull-failed": _never_had_an_agent(

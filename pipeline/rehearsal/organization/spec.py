@@ -17,11 +17,11 @@ EXAMPLE = Path(__file__).with_name("example.yaml")
 HostProblem = Literal[
     "agent-disconnected", "agent-not-installed", "agent-restarting", "agent-silent", "agent-too-old",
     "agent-version-ended", "bottlerocket-too-old", "ecs-agent-too-old", "ecs-anywhere", "ecs-image-too-old",
-    "eks-node", "exclusion-tag", "host-egress-closed", "identity-document-unreadable", "image-pull-failed",
-    "kernel-above", "kernel-below",
-    "launched-just-now", "managed-instances", "memlock-too-low", "metadata-off", "never-listed", "no-btf",
-    "no-instance-profile", "prerequisites-not-met", "ssm-unreachable", "unit-off", "unrecognised",
-    "unsupported-architecture", "unverified-kernel", "unverified-os", "windows",
+    "eks-node", "exclusion-tag", "exclusion-tag-unread", "host-egress-closed", "identity-document-unreadable",
+    "image-pull-failed", "kernel-above", "kernel-below", "launched-just-now", "managed-instances",
+    "memlock-too-low", "metadata-off", "never-listed", "no-btf", "no-instance-profile", "prerequisites-not-met",
+    "ssm-unreachable", "unit-off", "unrecognised", "unsupported-architecture", "unverified-kernel", "unverified-os",
+    "windows",
 ]  # fmt: skip
 NetworkProblem = Literal[
     "endpoint-in-another-vpc", "endpoint-in-another-zone", "endpoint-in-no-subnet", "endpoint-missing",

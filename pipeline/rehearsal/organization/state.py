@@ -64,6 +64,7 @@ class Host:
     ssm: str = "online"
     zone: str = "az1"
     imds: bool = True
+    metadata_tags: bool = True
     document: bool = True
     """Whether the metadata service gives the identity document."""
     tags: dict[str, str] = field(default_factory=dict)
