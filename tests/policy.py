@@ -55,9 +55,14 @@ def statements_of(name: str) -> tuple[Statement, ...]:
     return tuple(found)
 
 
-def listed(value: str | list[str]) -> list[str]:
+def listed(value: Any) -> list[Any]:
     """What stands in a policy as one or as several."""
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list) else [value]
+
+
+def allowed(statements: Sequence[Statement]) -> set[str]:
+    """Every action that a policy names."""
+    return {action for one in statements for action in listed(one["Action"])}
 
 
 def questions(call: Call) -> Iterator[Question]:

@@ -6,16 +6,15 @@ from typing import Any, Final
 
 import boto3
 import pytest
-import yaml
 from botocore import xform_name
 
 from pipeline.paths import CHECKOUT
 from pipeline.proof_host import CALLER_POLICY
+from tests.policy import NO_PERMISSION, allowed, listed, statements_of
 
 POLICY: Final = CHECKOUT / CALLER_POLICY.split()[0]
+STATEMENTS: Final = statements_of("bake-caller")
 SERVICES: Final = ("ec2", "ecs", "guardduty", "iam", "ssm", "sts")
-
-NEEDS_NO_PERMISSION: Final = {"sts:GetCallerIdentity"}  # IAM user guide: it works even with an explicit deny
 
 PACKER_NEEDS: Final = {
     # packer-plugin-amazon 1.8.2, docs/README.md, "IAM Task or Instance Role": the minimal set, and what it adds for
@@ -88,19 +87,6 @@ def names_in(source: Path) -> set[str]:
     }
 
 
-def statements() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(POLICY.read_text(encoding="utf-8"))["Statement"]
-    return found
-
-
-def listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def allowed() -> set[str]:
-    return {action for statement in statements() for action in listed(statement["Action"])}
-
-
 @pytest.fixture(scope="module")
 def called() -> set[str]:
     names = {name for module in modules_of_a_bake() for name in names_in(module)}
@@ -110,28 +96,28 @@ def called() -> set[str]:
 
 
 def test_every_call_of_the_code_is_allowed(called: set[str]) -> None:
-    assert called - allowed() - NEEDS_NO_PERMISSION == set()
+    assert called - allowed(STATEMENTS) - NO_PERMISSION == set()
 
 
 def test_everything_that_packer_documents_for_this_template_is_allowed() -> None:
-    assert PACKER_NEEDS - allowed() == set()
+    assert PACKER_NEEDS - allowed(STATEMENTS) == set()
 
 
 def test_nothing_is_allowed_that_nobody_calls(called: set[str]) -> None:
-    assert allowed() - called - PACKER_NEEDS - TAGGING - KMS == set()
+    assert allowed(STATEMENTS) - called - PACKER_NEEDS - TAGGING - KMS == set()
 
 
 def test_each_wildcard_has_its_reason_beside_it() -> None:
     lines = POLICY.read_text(encoding="utf-8").splitlines()
     resources = [line for line in lines if line.lstrip().startswith("Resource:")]
-    assert len(resources) == len(statements())
+    assert len(resources) == len(STATEMENTS)
     for line in resources:
         assert "*" not in line.partition("#")[0] or "#" in line, line
         assert line.strip() != "Resource:", "a list needs its reason too"
 
 
 def test_no_action_is_a_wildcard_and_what_removes_is_bound_to_a_bake() -> None:
-    for statement in statements():
+    for statement in STATEMENTS:
         actions = listed(statement["Action"])
         assert not [action for action in actions if "*" in action]
         removes = [action for action in actions if action.split(":")[1].startswith(("Delete", "Terminate", "Dereg"))]
@@ -141,5 +127,5 @@ def test_no_action_is_a_wildcard_and_what_removes_is_bound_to_a_bake() -> None:
 
 def test_a_role_s_policy_may_hold_it() -> None:
     """IAM takes 6,144 characters without white space in a managed policy."""
-    size = len("".join(str(statements()).split()))
+    size = len("".join(str(list(STATEMENTS)).split()))
     assert size < 6144

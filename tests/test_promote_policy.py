@@ -4,10 +4,9 @@
 """
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import yaml
 
 from pipeline import published, status
 from pipeline.notice import Notice, publish
@@ -18,10 +17,12 @@ from pipeline.retirement import carry_out
 from pipeline.uses import view_of
 from tests.doubles import FakeClock
 from tests.image_world import AMAZON, ImageWorld
+from tests.policy import allowed, listed, statements_of
 from tests.test_promote import REGION, WEST, baked, place, sharing
 from tests.test_retirement import a_world_with_everything
 
 POLICY: Final = CHECKOUT / "pipeline" / "policies" / "promote-caller.yaml"
+STATEMENTS: Final = statements_of("promote-caller")
 
 WITH_ANOTHER: Final = {
     "ec2:DeleteSnapshot",  # DeregisterImage with DeleteAssociatedSnapshots
@@ -31,18 +32,6 @@ WITH_ANOTHER: Final = {
     "ssm:DeleteParameter",  # only to undo a first promotion that failed in another region
 }
 """Allowed, and called by no line of ours in a run where all goes well."""
-
-
-def statements() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(POLICY.read_text(encoding="utf-8"))["Statement"]
-    return found
-
-
-def allowed() -> set[str]:
-    found = set()
-    for statement in statements():
-        found |= {statement["Action"]} if isinstance(statement["Action"], str) else set(statement["Action"])
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -89,31 +78,32 @@ def called() -> set[str]:
 
 
 def test_every_call_is_allowed(called: set[str]) -> None:
-    assert called - allowed() == set()
+    assert called - allowed(STATEMENTS) == set()
 
 
 def test_what_is_allowed_and_not_called_is_listed_with_its_reason(called: set[str]) -> None:
-    assert allowed() - called == WITH_ANOTHER
+    assert allowed(STATEMENTS) - called == WITH_ANOTHER
 
 
 def test_each_wildcard_has_its_reason_beside_it() -> None:
     resources = [
         line for line in POLICY.read_text(encoding="utf-8").splitlines() if line.strip().startswith("Resource:")
     ]
-    assert len(resources) == len(statements())
+    assert len(resources) == len(STATEMENTS)
     for line in resources:
         assert "<" in line or "#" in line, line
 
 
 def test_no_action_is_a_wildcard_and_what_changes_an_image_is_bound_to_a_bake() -> None:
-    assert not [action for action in allowed() if "*" in action]
-    for statement in statements():
-        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        changes = [one for one in actions if one.startswith("ec2:") and not one.startswith("ec2:Describe")]
+    assert not [action for action in allowed(STATEMENTS) if "*" in action]
+    for statement in STATEMENTS:
+        changes = [
+            one for one in listed(statement["Action"]) if one.startswith("ec2:") and not one.startswith("ec2:Describe")
+        ]
         if changes:
             assert {"aws:ResourceTag/BakeId", "aws:RequestTag/BakeId"} & set(statement["Condition"]["Null"])
 
 
 def test_a_role_s_policy_may_hold_it() -> None:
     """IAM takes 6,144 characters without white space in a managed policy."""
-    assert len("".join(str(statements()).split())) < 6144
+    assert len("".join(str(list(STATEMENTS)).split())) < 6144

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.stack.template import LIMIT, TEMPLATE, rendered_template
+from tests.policy import listed
 
 TEXT = rendered_template()
 
@@ -50,10 +51,6 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
     for name, resource in RESOURCES.items():
         walk(name, resource)
     return found
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
