@@ -159,7 +159,8 @@ class Application:
             return self.status().model_dump_json()
 
     def _calls(self, body: bytes) -> str:
-        return self._journal.since(int(json.loads(body))).model_dump_json()
+        with self._world.hosting.lock:
+            return self._journal.since(int(json.loads(body))).model_dump_json()
 
     def status(self) -> Status:
         hosting = self._world.hosting

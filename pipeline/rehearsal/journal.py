@@ -10,7 +10,6 @@ service's protocol (botocore's service models): a form's `Action`, the header `X
 import functools
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -47,6 +46,9 @@ _NAMES: Final = {
 
 _NAMES_OF_SSM: Final = re.compile(r"Names?")
 """They name parameters in operations on parameters, and documents in those on documents."""
+
+_TEXTS: Final = ("Filter", "Parameters.", "Tag", "tag", "UserData", "Value")
+"""How the paths of values begin that may look like an id or a name, and are none."""
 
 _CONDITIONS: Final = {
     ("ec2", "IamInstanceProfile.Arn"): "ec2:InstanceProfile",
@@ -123,15 +125,13 @@ def _operation(service: str, method: str, path: str, target: str, form: Mapping[
     return next(found, None)
 
 
-def _named(service: str, operation: str, values: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+def _named(service: str, operation: str, form: Mapping[str, str]) -> set[tuple[str, str]]:
     """Kind and name of every resource that stands in a request's values."""
     found = set()
-    for path, value in values:
-        name = re.sub(r"(\.member)?\.\d+$", "", path)
-        if path.startswith(
-            ("Filter", "Parameters.", "Tag", "tag", "UserData", "Value")
-        ):  # text that may look like an id
+    for path, value in form.items():
+        if path.startswith(_TEXTS):
             continue
+        name = re.sub(r"(\.member)?\.\d+$", "", path)
         if service in {"ec2", "ssm"} and (match := _ID.fullmatch(value)):
             found.add((_KINDS[match["kind"]], value))
         elif kind := _NAMES.get((service, name)):
@@ -141,11 +141,10 @@ def _named(service: str, operation: str, values: Sequence[tuple[str, str]]) -> s
     return found
 
 
-def _sets(values: Sequence[tuple[str, str]]) -> dict[str, set[str]]:
+def _sets(form: Mapping[str, str]) -> dict[str, set[str]]:
     """Keys of tags that a request sets, by the kind of resource that they are for."""
-    form = dict(values)
     found: dict[str, set[str]] = {}
-    for path, value in values:
+    for path, value in form.items():
         if match := _TAG_SPECIFICATION.fullmatch(path):
             found.setdefault(form[f"{match[1]}.ResourceType"], set()).add(value)
         elif _TAG.fullmatch(path):
@@ -160,22 +159,22 @@ def read(method: str, path: str, *, authorization: str, target: str, body: bytes
         return None
     service = scope["service"]
     try:
-        values = list(_flat(json.loads(body))) if body[:1] == b"{" else parse_qsl(body.decode())
+        form = dict(_flat(json.loads(body)) if body[:1] == b"{" else parse_qsl(body.decode()))
     except ValueError:  # what answers it will say so
         return None
-    operation = _operation(service, method, path, target, dict(values))
+    operation = _operation(service, method, path, target, form)
     if operation is None:
         return None
-    there = dict(values).get("SourceRegion", scope["region"])  # what is copied from another region is there
+    there = form.get("SourceRegion", scope["region"])  # what is copied from another region is there
     return Call(
         action=f"{service}:{operation}",
         region=scope["region"],
-        sets=tuple(sorted((kind, tuple(sorted(keys))) for kind, keys in _sets(values).items())),
+        sets=tuple(sorted((kind, tuple(sorted(keys))) for kind, keys in _sets(form).items())),
         conditions=tuple(
-            sorted((_CONDITIONS[service, path], value) for path, value in values if (service, path) in _CONDITIONS)
+            sorted((key, form[path]) for (of, path), key in _CONDITIONS.items() if of == service and path in form)
         ),
         named=tuple(
-            Named(kind=kind, name=name, region=there) for kind, name in sorted(_named(service, operation, values))
+            Named(kind=kind, name=name, region=there) for kind, name in sorted(_named(service, operation, form))
         ),
     )
 
@@ -190,24 +189,21 @@ class Calls(BaseModel):
 
 
 class Journal:
-    """The calls so far, each distinct one once; those not made for longest go first."""
+    """The calls so far, each distinct one once; those not made for longest go first. Callers hold the cloud's lock."""
 
     def __init__(self) -> None:
         self._so_far = 0
         self._last: dict[Call, int] = {}
-        self._lock = threading.Lock()
 
     def write(self, call: Call) -> None:
         """Remember a call."""
-        with self._lock:
-            self._so_far += 1
-            self._last.pop(call, None)
-            self._last[call] = self._so_far
-            if len(self._last) > KEPT:
-                del self._last[next(iter(self._last))]
+        self._so_far += 1
+        self._last.pop(call, None)
+        self._last[call] = self._so_far
+        if len(self._last) > KEPT:
+            del self._last[next(iter(self._last))]
 
     def since(self, number: int) -> Calls:
         """What was called after the first `number` calls."""
-        with self._lock:
-            found = tuple(call for call, last in self._last.items() if last > number)
-            return Calls(so_far=self._so_far, calls=found)
+        found = tuple(call for call, last in self._last.items() if last > number)
+        return Calls(so_far=self._so_far, calls=found)
