@@ -21,8 +21,8 @@ from pipeline.process import run
 from pipeline.tools import GO_SETTINGS_KEPT, MODULES, pinned_versions
 
 REQUIREMENTS: Final = "requirements.in"
-GO_REQUIREMENTS: Final = "requirements-go.in"
-LISTS: Final = {"package": REQUIREMENTS, "toolchain": GO_REQUIREMENTS}
+TOOLCHAIN: Final = "requirements-go.in"
+LISTS: Final = {"package": REQUIREMENTS, "toolchain": TOOLCHAIN}
 """The list of packages that a kind of pin stands in; beside each, with its hashes, what it was resolved to."""
 
 AGENT_PAGE: Final = 'GuardDuty user guide, "Security agent release history"'
@@ -113,7 +113,7 @@ def look_up(agent_version: str, go: Path, checkout: Path = CHECKOUT) -> tuple[Pi
         pins += python_pins(run([*pip, "--outdated"], timeout_seconds=300, remedy=_REMEDY), wanted, installed)
     except MachineError as error:
         pins.append(Pin(kind="package", name="(all)", now="", unknown=_last(error)))
-    pins += _toolchain_pins((checkout / GO_REQUIREMENTS).read_text(encoding="utf-8"))
+    pins += _toolchain_pins((checkout / TOOLCHAIN).read_text(encoding="utf-8"))
     pins.append(
         Pin(
             kind="agent",
@@ -129,7 +129,7 @@ def _toolchain_pins(requirements: str) -> Iterator[Pin]:
     """The pins of a list whose packages are not installed here, so that the resolver has to be asked."""
     for name, now in re.findall(r"(?m)^([\w.-]+)==(\S+)$", requirements):
         try:
-            resolved = run([_uv(), *COMPILE[:-2], "--no-deps", "-"], stdin=name, timeout_seconds=120, remedy=_REMEDY)
+            resolved = run([_uv(), *COMPILE, "--no-deps", "-"], stdin=name, timeout_seconds=120, remedy=_REMEDY)
         except MachineError as error:
             yield Pin(kind="toolchain", name=name, now=now, unknown=_last(error))
             continue
