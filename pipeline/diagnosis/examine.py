@@ -268,10 +268,12 @@ class _Account:
                 )
             )
 
-        if any(may_be_why(facts_of(number)) for number in troubled):
+        facts = {number: facts_of(number) for number in troubled}
+        if not self.asked_for_role and any(map(may_be_why, facts.values())):
             self._ask_for_role()
+            facts = {number: facts_of(number) for number in troubled}
         for number in troubled:
-            self._report_host(number, facts_of(number), there.get(number))
+            self._report_host(number, facts[number], there.get(number))
 
     def _ask_for_role(self) -> None:
         if not self.asked_for_role:
