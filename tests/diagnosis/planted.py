@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.diagnosis.access import Access
 from pipeline.diagnosis.ledger import Ledger
@@ -11,7 +12,7 @@ from pipeline.diagnosis.survey import Survey
 from pipeline.diagnosis.views import OWN_DOCUMENT
 from pipeline.rehearsal.organization.physics import HEALTHY, cluster_row, host_row, issues_of, kernel_line
 from pipeline.rehearsal.organization.session import Organization
-from pipeline.rehearsal.organization.spec import OrganizationSpec
+from pipeline.rehearsal.organization.spec import AccountSpec, OrganizationSpec
 from pipeline.rehearsal.organization.state import Cluster, Host, Place, Service
 from pipeline.rehearsal.organization.world import World
 from tests.doubles import FakeClock
@@ -202,6 +203,18 @@ def survey(
     return Survey(access=access, clock=clock, scope=scope, look_inside=look_inside, workers=1, say=lambda _: None).run(
         path
     )
+
+
+def spec_of(*accounts: AccountSpec, **given: Any) -> OrganizationSpec:
+    """An organization of those accounts in one region, but for what is given otherwise."""
+    usual: dict[str, Any] = {
+        "name": "test",
+        "organization": "o-testtest12",
+        "administrator": "111111111111",
+        "regions": ("eu-central-1",),
+        "accounts": accounts,
+    }
+    return OrganizationSpec(**{**usual, **given})
 
 
 def organization_of(spec: OrganizationSpec) -> tuple[Organization, FakeClock]:

@@ -20,10 +20,9 @@ from pipeline.rehearsal.organization.spec import (
     BulkSpec,
     ClusterSpec,
     HostsSpec,
-    OrganizationSpec,
     ServiceSpec,
 )
-from tests.diagnosis.planted import organization_of, survey
+from tests.diagnosis.planted import organization_of, spec_of, survey
 
 EVIL = "=cmd|' /C calc'!A0 <script>alert(\"x\")</script> {{ 7*7 }} << 7 >>"
 
@@ -31,15 +30,9 @@ EVIL = "=cmd|' /C calc'!A0 <script>alert(\"x\")</script> {{ 7*7 }} << 7 >>"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ledger, Summary]:
     hosts = (HostsSpec(count=3), HostsSpec(count=2, problems=("unit-off",)), HostsSpec(says=EVIL))
-    spec = OrganizationSpec(
-        name="test",
-        organization="o-testtest12",
-        administrator="111111111111",
-        regions=("eu-central-1",),
-        accounts=(
-            AccountSpec(id="200000000001", name="a", clusters=(ClusterSpec(name="main", hosts=hosts),)),
-            AccountSpec(id="200000000002", name="b", reachable=False),
-        ),
+    spec = spec_of(
+        AccountSpec(id="200000000001", name="a", clusters=(ClusterSpec(name="main", hosts=hosts),)),
+        AccountSpec(id="200000000002", name="b", reachable=False),
     )
     organization, clock = organization_of(spec)
     ledger = survey(organization, clock, tmp_path_factory.mktemp("survey") / "ledger")
@@ -175,15 +168,7 @@ def test_an_account_with_fargate_only_is_among_those_with_gaps(tmp_path: Path) -
         AccountSpec(id="200000000001", name="a", clusters=(ClusterSpec(name="front", services=services),)),
         AccountSpec(id="200000000002", name="b", hosts=(HostsSpec(),)),
     )
-    organization, clock = organization_of(
-        OrganizationSpec(
-            name="test",
-            organization="o-testtest12",
-            administrator="111111111111",
-            regions=("eu-central-1",),
-            accounts=accounts,
-        )
-    )
+    organization, clock = organization_of(spec_of(*accounts))
     summary = summarise(survey(organization, clock, tmp_path / "ledger"))
     assert summary.by_account["200000000001"] == {"healthy": 1, "unhealthy": 1}
     assert "200000000001  1        1          0 " in table.render(summary)
@@ -210,14 +195,8 @@ def test_earlier_results_make_a_trend(made: tuple[Ledger, Summary], tmp_path: Pa
 
 
 def test_a_thousand_clusters_stay_readable(tmp_path: Path) -> None:
-    spec = OrganizationSpec(
-        name="big",
-        organization="o-biiiiiiiig1",
-        administrator="111111111111",
-        regions=("eu-central-1",),
-        bulk=BulkSpec(accounts=1000, hosts=1, troubled_percent=10),
-    )
-    organization, clock = organization_of(spec)
+    bulk = BulkSpec(accounts=1000, hosts=1, troubled_percent=10)
+    organization, clock = organization_of(spec_of(name="big", organization="o-biiiiiiiig1", bulk=bulk))
     summary = summarise(survey(organization, clock, tmp_path / "ledger", accounts=()))
     text = page.render(summary)
     assert text.count("<tr data-status=") == 1000
@@ -263,10 +242,7 @@ def test_a_percentage_says_hundred_only_when_nothing_is_missing(value: float, wo
 def test_the_only_gap_being_excluded_hosts_makes_the_cluster_excluded(tmp_path: Path) -> None:
     hosts = (HostsSpec(count=2), HostsSpec(problems=("exclusion-tag",)))
     account = AccountSpec(id="200000000001", name="a", clusters=(ClusterSpec(name="main", hosts=hosts),))
-    spec = OrganizationSpec(
-        name="t", organization="o-testtest12", administrator="1" * 12, regions=("eu-central-1",), accounts=(account,)
-    )
-    organization, clock = organization_of(spec)
+    organization, clock = organization_of(spec_of(account))
     summary = summarise(survey(organization, clock, tmp_path / "ledger"))
     assert [line.status for line in summary.clusters] == ["excluded"]
     assert set(summary.by_cause) == {"exclusion-tag"} and summary.percent == 100

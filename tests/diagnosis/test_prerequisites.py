@@ -22,13 +22,12 @@ from pipeline.rehearsal.organization.spec import (
     HostProblem,
     HostsSpec,
     NetworkProblem,
-    OrganizationSpec,
     PolicySpec,
     ServiceProblem,
     ServiceSpec,
 )
 from pipeline.rehearsal.organization.state import Host, Network
-from tests.diagnosis.planted import causes_of, organization_of, survey
+from tests.diagnosis.planted import causes_of, organization_of, spec_of, survey
 from tests.doubles import FakeClock
 
 ONE, TWO = "200000000001", "200000000002"
@@ -57,11 +56,7 @@ def world(
         AccountSpec(id=ONE, name="a", agents=agents, clusters=(cluster,), problems=(account,) if account else ()),
         AccountSpec(id=TWO, name="b", clusters=(ClusterSpec(name="main", hosts=(HostsSpec(count=2),)),)),
     )
-    return organization_of(
-        OrganizationSpec(
-            name="t", organization="o-testtest12", administrator="1" * 12, regions=regions, accounts=accounts
-        )
-    )
+    return organization_of(spec_of(*accounts, regions=regions))
 
 
 def told(made: tuple[Organization, FakeClock], folder: Path) -> dict[str, set[str]]:
@@ -237,16 +232,7 @@ POLICIES = [
 def test_what_service_control_policies_have_to_let(tmp_path: Path, prerequisite: str, policy: PolicySpec) -> None:
     account = AccountSpec(id=ONE, name="a", unit="workloads/prod", hosts=(HostsSpec(),))
     other = AccountSpec(id=TWO, name="b", unit="workloads-too", hosts=(HostsSpec(problems=("unit-off",)),))
-    made = organization_of(
-        OrganizationSpec(
-            name="t",
-            organization="o-testtest12",
-            administrator="1" * 12,
-            regions=(REGION,),
-            accounts=(account, other),
-            policies=(policy,),
-        )
-    )
+    made = organization_of(spec_of(account, other, policies=(policy,)))
     found = told(made, tmp_path)
     assert sorted(found.values(), key=sorted) == [{"scp-denies"}, {"unit-off"}], prerequisite
 

@@ -12,9 +12,8 @@ from pipeline.rehearsal.organization.spec import (
     ClusterSpec,
     HostsSpec,
     NetworkProblem,
-    OrganizationSpec,
 )
-from tests.diagnosis.planted import organization_of, survey
+from tests.diagnosis.planted import organization_of, spec_of, survey
 
 OWNER, PARTICIPANT, REGION = "200000000001", "200000000002", "eu-central-1"
 
@@ -24,15 +23,9 @@ def look(
 ) -> tuple[list[Finding], list[str]]:
     """Findings of a manually managed host in the shared VPC, and what was not seen."""
     cluster = ClusterSpec(name="main", hosts=(HostsSpec(problems=("unit-off",)),), network=network, shared_by=OWNER)
-    spec = OrganizationSpec(
-        name="t",
-        organization="o-testtest12",
-        administrator="1" * 12,
-        regions=(REGION,),
-        accounts=(
-            AccountSpec(id=OWNER, name="network", reachable=reachable),
-            AccountSpec(id=PARTICIPANT, name="app", agents="manual", clusters=(cluster,)),
-        ),
+    spec = spec_of(
+        AccountSpec(id=OWNER, name="network", reachable=reachable),
+        AccountSpec(id=PARTICIPANT, name="app", agents="manual", clusters=(cluster,)),
     )
     made, clock = organization_of(spec)
     ledger = survey(made, clock, folder / "ledger", accounts=(PARTICIPANT,) if alone else ())

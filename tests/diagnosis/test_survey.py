@@ -31,23 +31,11 @@ from pipeline.rehearsal.organization.spec import (
     ServiceSpec,
 )
 from pipeline.signals import as_interrupted
-from tests.diagnosis.planted import organization_of, survey
+from tests.diagnosis.planted import organization_of, spec_of, survey
 from tests.doubles import FakeClock
 
 REGION = "eu-central-1"
 ONE, TWO = "200000000001", "200000000002"
-
-
-def spec(**given: Any) -> OrganizationSpec:
-    return OrganizationSpec(
-        **{
-            "name": "test",
-            "organization": "o-testtest12",
-            "administrator": "111111111111",
-            "regions": (REGION,),
-            **given,
-        }
-    )
 
 
 def two_accounts(**given: Any) -> OrganizationSpec:
@@ -65,7 +53,7 @@ def two_accounts(**given: Any) -> OrganizationSpec:
             ),
         )
 
-    return spec(accounts=(account(ONE), account(TWO)), **given)
+    return spec_of(account(ONE), account(TWO), **given)
 
 
 def run(
@@ -93,7 +81,7 @@ def test_calls_are_near_the_fewest_and_an_interruption_asks_nothing_twice() -> N
 
 
 def test_resumed_results_are_those_of_one_go(tmp_path: Path) -> None:
-    whole_made, clock = organization_of(spec(bulk=BulkSpec(accounts=120, hosts=4, troubled_percent=30)))
+    whole_made, clock = organization_of(spec_of(bulk=BulkSpec(accounts=120, hosts=4, troubled_percent=30)))
     whole = summarise(survey(whole_made, clock, tmp_path / "whole"))
     made, clock = organization_of(whole_made.world.spec)
     path = tmp_path / "ledger"
@@ -116,7 +104,7 @@ def test_resumed_results_are_those_of_one_go(tmp_path: Path) -> None:
 def test_parts_that_are_done_at_the_same_moment_survive_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, clock = organization_of(spec(bulk=BulkSpec(accounts=600, hosts=1, troubled_percent=0)))
+    made, clock = organization_of(spec_of(bulk=BulkSpec(accounts=600, hosts=1, troubled_percent=0)))
     asked: set[str] = set()
 
     def note(call: Call, account: str) -> None:
@@ -153,7 +141,7 @@ def _comparable(summary: Summary) -> dict[str, Any]:
 
 
 def test_a_line_cut_off_by_a_kill_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
-    made, clock = organization_of(spec(bulk=BulkSpec(accounts=60, hosts=2)))
+    made, clock = organization_of(spec_of(bulk=BulkSpec(accounts=60, hosts=2)))
     path = tmp_path / "ledger"
     first = summarise(run(made, clock, path))
     path.write_bytes(path.read_bytes()[:-20])
@@ -281,7 +269,7 @@ def test_for_one_instance_that_is_listed_no_other_account_is_entered(tmp_path: P
 
 def test_one_instance_that_is_not_listed_is_looked_for_everywhere(tmp_path: Path) -> None:
     account = AccountSpec(id=TWO, name="a", hosts=(HostsSpec(problems=("never-listed",)),))
-    made, clock = organization_of(spec(accounts=(AccountSpec(id=ONE, name="b"), account)))
+    made, clock = organization_of(spec_of(AccountSpec(id=ONE, name="b"), account))
     absent = made.world.place(TWO, REGION).hosts[0]
     ledger = run(made, clock, tmp_path / "1", scope=Scope((), (REGION,), instance=absent.id))
     assert [(item.id, item.status) for item in findings(ledger)] == [(absent.id, "absent")]
@@ -298,7 +286,7 @@ def test_an_instance_that_nobody_knows_is_told_so(tmp_path: Path) -> None:
 def test_services_of_a_cluster_that_is_not_listed_are_absent_and_not_healthy(tmp_path: Path) -> None:
     cluster = ClusterSpec(name="main", services=(ServiceSpec(name="web"), ServiceSpec(name="jobs")))
     account = AccountSpec(id=ONE, name="a", clusters=(cluster,), problems=("runtime-monitoring-off",))
-    made, clock = organization_of(spec(accounts=(account,)))
+    made, clock = organization_of(spec_of(account))
     summary = summarise(run(made, clock, tmp_path / "ledger"))
     assert (summary.services["absent"], summary.services["healthy"], summary.percent) == (2, 0, 0)
     assert "0/2" in table.render(summary)
@@ -306,14 +294,14 @@ def test_services_of_a_cluster_that_is_not_listed_are_absent_and_not_healthy(tmp
 
 def test_rows_of_machines_that_are_gone_are_not_counted(tmp_path: Path) -> None:
     account = AccountSpec(id=ONE, name="a", hosts=(HostsSpec(count=2),), stale_rows=3)
-    made, clock = organization_of(spec(accounts=(account,)))
+    made, clock = organization_of(spec_of(account))
     summary = summarise(run(made, clock, tmp_path / "ledger"))
     assert (summary.hosts["healthy"], summary.stale) == (2, 3)
 
 
 def test_a_new_machine_is_absent_until_the_news_arrive(tmp_path: Path) -> None:
     account = AccountSpec(id=ONE, name="a", hosts=(HostsSpec(problems=("launched-just-now",)),))
-    made, clock = organization_of(spec(accounts=(account,)))
+    made, clock = organization_of(spec_of(account))
     before = summarise(run(made, clock, tmp_path / "1"))
     assert before.hosts["absent"] == 1 and set(before.by_cause) == {"launched-just-now"}
     clock.sleep(900)

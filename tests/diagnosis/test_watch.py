@@ -9,7 +9,7 @@ from pipeline.diagnosis.ledger import Ledger
 from pipeline.diagnosis.watch import changes, watch
 from pipeline.errors import ProofError, UsageError
 from pipeline.rehearsal.organization.spec import AccountSpec, HostProblem, HostsSpec, OrganizationSpec
-from tests.diagnosis.planted import organization_of, survey
+from tests.diagnosis.planted import organization_of, spec_of, survey
 
 ONE, REGION = "200000000001", "eu-central-1"
 
@@ -17,9 +17,7 @@ ONE, REGION = "200000000001", "eu-central-1"
 def spec(*problems: HostProblem) -> OrganizationSpec:
     hosts = (HostsSpec(count=2), HostsSpec(problems=problems))
     account = AccountSpec(id=ONE, name="a", hosts=hosts)
-    return OrganizationSpec(
-        name="t", organization="o-testtest12", administrator="1" * 12, regions=(REGION,), accounts=(account,)
-    )
+    return spec_of(account)
 
 
 def test_it_ends_when_the_last_host_is_heard() -> None:

@@ -23,10 +23,9 @@ from pipeline.rehearsal.organization.spec import (
     ClusterSpec,
     HostsSpec,
     NetworkProblem,
-    OrganizationSpec,
     ServiceSpec,
 )
-from tests.diagnosis.planted import organization_of, survey
+from tests.diagnosis.planted import organization_of, spec_of, survey
 from tests.doubles import FakeClock
 
 ONE, REGION = "200000000001", "eu-central-1"
@@ -49,11 +48,7 @@ def organization(*, network: tuple[NetworkProblem, ...] = ("endpoint-missing",))
             ),
         ),
     )
-    return organization_of(
-        OrganizationSpec(
-            name="t", organization="o-testtest12", administrator="1" * 12, regions=(REGION,), accounts=(account,)
-        )
-    )
+    return organization_of(spec_of(account))
 
 
 def parts(made: Organization, clock: FakeClock, path: Path) -> tuple[Access, Ledger]:

@@ -39,6 +39,22 @@ def a_spec(folder: Path, *, address: str | None = "127.9.9.1") -> MachineSpec:
     )
 
 
+class Ended:
+    """Takes what a machine tells at its end, each time that it does."""
+
+    def __init__(self) -> None:
+        self._how: list[Exit] = []
+        self._over = threading.Event()
+
+    def __call__(self, how: Exit) -> None:
+        self._how.append(how)
+        self._over.set()
+
+    def wait(self) -> list[Exit]:
+        assert self._over.wait(20)
+        return self._how
+
+
 def option(argv: list[str], name: str) -> str:
     return argv[argv.index(name) + 1]
 
@@ -108,18 +124,12 @@ def test_an_agent_that_is_not_there_does_not_answer(runtime: Path) -> None:
 @pytest.mark.slow
 def test_a_machine_that_cannot_start_says_why_and_takes_no_command(runtime: Path) -> None:
     spec = a_spec(runtime, address=None)  # its disk is not there
-    how: list[Exit] = []
-    over = threading.Event()
-
-    def ended(exit_: Exit) -> None:
-        how.append(exit_)
-        over.set()
-
+    ended = Ended()
     machine = QemuMachine(spec, launcher=Launcher(), accelerator="tcg")
     machine.start(ended)
     with pytest.raises(OSError):  # refused or reset, as far as QEMU came
         machine.reset()
-    assert over.wait(20)
+    how = ended.wait()
     assert how[0].code == 1
     assert "No such file or directory" in how[0].detail
 
@@ -129,13 +139,7 @@ def test_a_machine_starts_is_snapshotted_while_it_runs_and_ends(runtime: Path) -
     base, spec = runtime / "base.qcow2", a_spec(runtime, address=None)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(base), "64M"], check=True)
     make_overlay(spec.disk, base, size_bytes=64 * MIB)
-    how: list[Exit] = []
-    over = threading.Event()
-
-    def ended(exit_: Exit) -> None:
-        how.append(exit_)
-        over.set()
-
+    ended = Ended()
     machine = QemuMachine(spec, launcher=Launcher(), accelerator=probe_accelerator())
     machine.start(ended)
     machine.reset()  # at once: QEMU takes a while until it listens
@@ -147,8 +151,7 @@ def test_a_machine_starts_is_snapshotted_while_it_runs_and_ends(runtime: Path) -
             spec.disk.rename(final)
             overlay.rename(spec.disk)
         machine.kill()
-        assert over.wait(20)
-        assert [exit_.code for exit_ in how] == [-9]
+        assert [exit_.code for exit_ in ended.wait()] == [-9]
         assert virtual_bytes(spec.disk) == 64 * MIB
         check = subprocess.run(["qemu-img", "check", "-q", str(Path(images) / "2.qcow2")], check=False)
         assert check.returncode == 0
